@@ -6,8 +6,8 @@ SHELL := /bin/bash -o pipefail
 VERSION ?= 0.1.0-dev+$(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 GENERATED := distribution/build
 # ocb compiles with -s -w unless told otherwise; compiling outside of it, the build tags are passed here too.
-GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
-OTELCOL_TAGS := otelcol_collie,grpcnotrace
+BUILD_FLAGS := -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
+OTELCOL_FLAGS := $(BUILD_FLAGS) -tags otelcol_collie,grpcnotrace
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -24,10 +24,13 @@ $(GENERATED)/.generated: builder-config.yaml distribution/main.go go.mod go.sum
 	touch $@
 
 build-otelcol: $(GENERATED)/.generated
-	cd $(GENERATED) && $(GO_BUILD) -tags $(OTELCOL_TAGS) -o $(CURDIR)/bin/otelcol-collie .
+	cd $(GENERATED) && CGO_ENABLED=0 go build $(OTELCOL_FLAGS) -o $(CURDIR)/bin/otelcol-collie .
 
 build-collie:
-	$(GO_BUILD) -o bin/collie ./cmd/collie
+	CGO_ENABLED=0 go build $(BUILD_FLAGS) -o bin/collie ./cmd/collie
+
+components: build-otelcol ## measure each component and write docs/components.md (minutes)
+	go run ./distribution/components $(OTELCOL_FLAGS)
 
 clean: ## remove everything that was built
 	rm -rf bin $(GENERATED) tests/.work

@@ -38,7 +38,7 @@ type Collector struct {
 	dir                         string
 	env                         []string
 	grpc, http, health, metrics string
-	run                         *process // the current run, ended or not
+	run                         *run // the current run, ended or not
 }
 
 // Start runs a Collector and waits until it is ready. The test's end stops it.
@@ -110,8 +110,8 @@ func (c *Collector) argv(subcommand ...string) []string {
 func (c *Collector) AwaitReady() {
 	c.t.Helper()
 	Await(c.t, readyLimit, c.opts.Name+" ready", func() (bool, any) {
-		if !c.run.running() {
-			c.t.Fatalf("%s ended before it was ready: %v\n%s", c.opts.Name, c.run.waitErr, tail(c.run.log(), 20))
+		if !c.run.Running() {
+			c.t.Fatalf("%s ended before it was ready: %v\n%s", c.opts.Name, c.run.Wait(), tail(c.run.log(), 20))
 		}
 		resp, err := http.Get("http://" + c.health)
 		if err != nil {
@@ -136,19 +136,20 @@ func (c *Collector) Validate() (output string, err error) {
 // Stop sends SIGTERM, requires exit 0, and returns how long it took.
 func (c *Collector) Stop() time.Duration {
 	c.t.Helper()
-	took, err := c.run.terminate()
+	begin := time.Now()
+	err := c.run.Stop(stopGrace)
 	require.NoError(c.t, err, "%s after SIGTERM:\n%s", c.opts.Name, tail(c.run.log(), 20))
-	return took
+	return time.Since(begin)
 }
 
 // Kill ends the process with SIGKILL.
-func (c *Collector) Kill() { c.run.kill() }
+func (c *Collector) Kill() { _ = c.run.Kill() }
 
 // Running says whether the process is there.
-func (c *Collector) Running() bool { return c.run.running() }
+func (c *Collector) Running() bool { return c.run.Running() }
 
 // PID is the process id of the current run.
-func (c *Collector) PID() int { return c.run.cmd.Process.Pid }
+func (c *Collector) PID() int { return c.run.PID() }
 
 // Log is all that it has printed, restarts included.
 func (c *Collector) Log() string { return c.run.log() }

@@ -5,30 +5,28 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/collie-otel/collie/internal/process"
 )
 
 // stopGrace is how long a process may take to leave after SIGTERM before that is a failure.
 const stopGrace = 30 * time.Second
 
-// process is one run of a program: from start to the end of its one Wait goroutine.
-type process struct {
+// run is one run of a program under a test: its log is kept in a file, and its end belongs to the test.
+type run struct {
+	*process.Process
 	t       testing.TB
 	name    string
-	cmd     *exec.Cmd
 	logPath string
-	exited  chan struct{} // closed when Wait has returned
-	waitErr error         // valid once exited is closed
 }
 
 // start runs argv with exactly the given environment; output goes to a file in dir.
-func start(t testing.TB, name, dir string, argv []string, env []string) *process {
+func start(t testing.TB, name, dir string, argv []string, env []string) *run {
 	t.Helper()
 	logPath := filepath.Join(dir, name+".log")
 	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -36,52 +34,17 @@ func start(t testing.TB, name, dir string, argv []string, env []string) *process
 		t.Fatalf("open log of %s: %v", name, err)
 	}
 	defer func() { _ = log.Close() }()
-
-	cmd := exec.Command(argv[0], argv[1:]...)
-	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.Dir = env, log, log, dir
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		t.Fatalf("start %s: %v", name, err)
+	p, err := process.Start(process.Options{Argv: argv, Env: env, Dir: dir, Stdout: log, Stderr: log})
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
 	}
-	p := &process{t: t, name: name, cmd: cmd, logPath: logPath, exited: make(chan struct{})}
-	go func() {
-		p.waitErr = cmd.Wait()
-		close(p.exited)
-	}()
-	return p
-}
-
-func (p *process) running() bool {
-	select {
-	case <-p.exited:
-		return false
-	default:
-		return true
-	}
-}
-
-// terminate sends SIGTERM and returns how the process ended and after how long; past the grace period it kills.
-func (p *process) terminate() (time.Duration, error) {
-	begin := time.Now()
-	_ = p.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-p.exited:
-		return time.Since(begin), p.waitErr
-	case <-time.After(stopGrace):
-		p.kill()
-		return time.Since(begin), fmt.Errorf("still running %v after SIGTERM", stopGrace)
-	}
-}
-
-func (p *process) kill() {
-	_ = p.cmd.Process.Kill()
-	<-p.exited
+	return &run{Process: p, t: t, name: name, logPath: logPath}
 }
 
 // cleanup ends what still runs, and fails the test when the log shows a crash.
-func (p *process) cleanup() {
-	if p.running() {
-		if _, err := p.terminate(); err != nil {
+func (p *run) cleanup() {
+	if p.Running() {
+		if err := p.Stop(stopGrace); err != nil {
 			p.t.Errorf("%s: exit: %v", p.name, err)
 		}
 	}
@@ -96,7 +59,7 @@ func (p *process) cleanup() {
 	}
 }
 
-func (p *process) log() string {
+func (p *run) log() string {
 	b, err := os.ReadFile(p.logPath)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		p.t.Errorf("read log of %s: %v", p.name, err)
@@ -110,8 +73,8 @@ func tail(s string, lines int) string {
 }
 
 // rss is the resident memory in bytes, anonymous pages only: what the process itself holds.
-func (p *process) rss() int64 {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+func (p *run) rss() int64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
 	if err != nil {
 		return 0
 	}
