@@ -29,6 +29,9 @@ build-otelcol: $(GENERATED)/.generated
 build-collie:
 	CGO_ENABLED=0 go build $(BUILD_FLAGS) -o bin/collie ./cmd/collie
 
+demo: build ## run a small fleet on this machine; DEMO_SECONDS=N ends it by itself
+	./bin/collie demo --duration $(or $(DEMO_SECONDS),0)s
+
 components: build-otelcol ## measure each component and write docs/components.md (minutes)
 	go run ./distribution/components $(OTELCOL_FLAGS)
 

@@ -49,6 +49,7 @@ func newRootCommand(s streams) *cobra.Command {
 	root.SetErr(s.err)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{cmd.CommandPath(), err} })
 	root.AddCommand(
+		newDemoCommand(s),
 		newLoadCommand(s),
 		newSinkCommand(s),
 		newVersionCommand(s),

@@ -2,5 +2,8 @@ package process
 
 import "syscall"
 
-// attributes has the kernel kill the child when its parent dies, however that comes about.
-func attributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }
+// attributes has the kernel kill the child when its parent dies, however that comes about, and keeps a Ctrl-C at the
+// terminal from the child: when it ends is the parent's decision.
+func attributes() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}

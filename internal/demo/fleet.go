@@ -1,0 +1,244 @@
+package demo
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/collie-otel/collie/configs"
+	"github.com/collie-otel/collie/internal/process"
+	"github.com/collie-otel/collie/internal/traffic"
+)
+
+const (
+	host       = "127.0.0.1"
+	startLimit = 60 * time.Second
+	drainLimit = 20 * time.Second
+	stopGrace  = 30 * time.Second
+)
+
+// member is one process of the fleet. A Collector has all addresses, the sink only otlp, the load none.
+type member struct {
+	*process.Process
+	name                  string
+	otlp, health, metrics string // host:port
+	stdout                *bytes.Buffer
+	logPath               string
+}
+
+// fleet is the running demo.
+type fleet struct {
+	cfg                        Config
+	dir                        string // logs, state and configurations
+	sink, gateway, agent, load *member
+}
+
+// start starts from the sink to the source, so that nothing is sent to nobody.
+func (f *fleet) start(ctx context.Context) error {
+	sinkPort, err := port(5317)
+	if err != nil {
+		return err
+	}
+	sinkHTTP, err := port(5318)
+	if err != nil {
+		return err
+	}
+	f.sink = &member{name: "sink", otlp: address(sinkPort)}
+	if err := f.run(f.sink, nil, f.cfg.Collie, "sink", "-o", "json", "--acknowledged", f.loadSummaryPath(),
+		"--listen", f.sink.otlp, "--http-listen", address(sinkHTTP)); err != nil {
+		return err
+	}
+	if f.gateway, err = f.startCollector(ctx, "gateway", 10000, map[string]string{"COLLIE_BACKEND_ENDPOINT": f.sink.otlp}); err != nil {
+		return err
+	}
+	if f.agent, err = f.startCollector(ctx, "agent", 0, map[string]string{"COLLIE_GATEWAY_ENDPOINT": f.gateway.otlp}); err != nil {
+		return err
+	}
+	f.load = &member{name: "load"}
+	return f.run(f.load, nil, f.cfg.Collie, "load", "-o", "json", "--endpoint", f.agent.otlp, "--rate", strconv.Itoa(f.cfg.Rate), "--retry")
+}
+
+func (f *fleet) loadSummaryPath() string { return filepath.Join(f.dir, "load.json") }
+
+// startCollector runs the shipped configuration of that name and waits until it is ready. It gets the usual ports plus
+// an offset, where these are free.
+func (f *fleet) startCollector(ctx context.Context, name string, offset int, env map[string]string) (*member, error) {
+	config, err := configs.Files.ReadFile(name + ".yaml")
+	if err != nil {
+		return nil, fmt.Errorf("read the shipped configuration: %w", err)
+	}
+	configPath := filepath.Join(f.dir, name+".yaml")
+	if err := os.WriteFile(configPath, config, 0o600); err != nil {
+		return nil, fmt.Errorf("write the configuration of the %s: %w", name, err)
+	}
+	m := &member{name: name}
+	env["COLLIE_STATE_DIR"] = filepath.Join(f.dir, name)
+	httpAddress := ""
+	for variable, want := range map[string]struct {
+		address *string
+		port    int
+	}{
+		"COLLIE_OTLP_GRPC_PORT": {&m.otlp, 4317},
+		"COLLIE_OTLP_HTTP_PORT": {&httpAddress, 4318},
+		"COLLIE_HEALTH_PORT":    {&m.health, 13133},
+		"COLLIE_METRICS_PORT":   {&m.metrics, 8888},
+	} {
+		p, err := port(want.port + offset)
+		if err != nil {
+			return nil, err
+		}
+		*want.address, env[variable] = address(p), strconv.Itoa(p)
+	}
+	if err := f.run(m, env, f.cfg.Otelcol, "--config="+configPath); err != nil {
+		return nil, err
+	}
+	return m, m.awaitReady(ctx)
+}
+
+// run starts a member; its stdout is kept, its stderr goes to a log.
+func (f *fleet) run(m *member, env map[string]string, argv ...string) error {
+	m.stdout, m.logPath = &bytes.Buffer{}, filepath.Join(f.dir, m.name+".log")
+	log, err := os.Create(m.logPath)
+	if err != nil {
+		return fmt.Errorf("log of the %s: %w", m.name, err)
+	}
+	defer func() { _ = log.Close() }()
+	all := os.Environ()
+	for k, v := range env {
+		all = append(all, k+"="+v)
+	}
+	m.Process, err = process.Start(process.Options{Argv: argv, Env: all, Dir: f.dir, Stdout: m.stdout, Stderr: log})
+	if err != nil {
+		return fmt.Errorf("%s: %w", m.name, err)
+	}
+	return nil
+}
+
+func (m *member) awaitReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+m.health, nil)
+		if err != nil {
+			return err
+		}
+		if resp, err := http.DefaultClient.Do(req); err == nil {
+			_ = resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return nil
+			}
+		}
+		select {
+		case <-m.Exited():
+			return m.died()
+		case <-ctx.Done():
+			return fmt.Errorf("the %s was not ready: %w", m.name, ctx.Err())
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// died is how a member ended, with the last line of its log.
+func (m *member) died() error {
+	log, _ := os.ReadFile(m.logPath) // without a log the exit code has to do
+	lines := strings.Split(strings.TrimSpace(string(log)), "\n")
+	return fmt.Errorf("the %s ended (exit: %v): %s", m.name, m.Wait(), lines[len(lines)-1])
+}
+
+func (f *fleet) members() []*member { return []*member{f.load, f.agent, f.gateway, f.sink} }
+
+// anyExited is closed when one of the four has ended by itself.
+func (f *fleet) anyExited() <-chan struct{} {
+	for _, m := range f.members() {
+		if !m.Running() {
+			return m.Exited()
+		}
+	}
+	return nil
+}
+
+// kill ends what an error has left running.
+func (f *fleet) kill() {
+	for _, m := range f.members() {
+		if m != nil && m.Process != nil && m.Running() {
+			_ = m.Kill()
+		}
+	}
+}
+
+// result is what the two ends say at the end.
+type result struct {
+	load traffic.LoadSummary
+	sink struct {
+		traffic.SinkSummary
+		AcknowledgedMissing int64 `json:"acknowledged_missing"`
+	}
+}
+
+// finish stops the source, lets the rest drain, and stops the others in the order of the flow.
+func (f *fleet) finish() (result, error) {
+	for _, m := range f.members() {
+		if !m.Running() {
+			return result{}, m.died()
+		}
+	}
+	var r result
+	f.load.Signal(syscall.SIGINT)
+	_ = f.load.Wait() // exit code 1 says that a request failed, and so does the summary
+	if err := json.Unmarshal(f.load.stdout.Bytes(), &r.load); err != nil {
+		return result{}, fmt.Errorf("read the summary of the load: %w", err)
+	}
+	if err := os.WriteFile(f.loadSummaryPath(), f.load.stdout.Bytes(), 0o600); err != nil {
+		return result{}, fmt.Errorf("keep the summary of the load: %w", err)
+	}
+	f.drain()
+	for _, m := range []*member{f.agent, f.gateway} {
+		if err := m.Stop(stopGrace); err != nil {
+			return result{}, fmt.Errorf("stop the %s: %w", m.name, err)
+		}
+	}
+	_ = f.sink.Stop(stopGrace) // exit code 1 says that spans are missing, and so does the summary
+	if err := json.Unmarshal(f.sink.stdout.Bytes(), &r.sink); err != nil {
+		return result{}, fmt.Errorf("read the summary of the sink: %w", err)
+	}
+	return r, nil
+}
+
+// drain waits until both queues have been seen empty; what is left when the limit runs out the summary shows as missing.
+func (f *fleet) drain() {
+	ctx, cancel := context.WithTimeout(context.Background(), drainLimit)
+	defer cancel()
+	var agent, gateway meter
+	for ctx.Err() == nil {
+		a, errA := agent.read(ctx, f.agent.metrics)
+		g, errG := gateway.read(ctx, f.gateway.metrics)
+		if errA == nil && errG == nil && a.queued == 0 && g.queued == 0 && g.accepted >= a.accepted && g.sent >= g.accepted {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// port is the preferred port, or when that is taken a free one.
+func port(preferred int) (int, error) {
+	l, err := net.Listen("tcp", address(preferred))
+	if err != nil {
+		l, err = net.Listen("tcp", address(0))
+	}
+	if err != nil {
+		return 0, fmt.Errorf("find a free port on %s: %w", host, err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+func address(port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }
