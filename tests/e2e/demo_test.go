@@ -72,31 +72,36 @@ func requireGone(t *testing.T, pids map[string]int) {
 
 var nothingLost = regexp.MustCompile(`[1-9][0-9]* arrived at the sink; 0 acknowledged ones missing`)
 
-func TestDemoEndsByItself(t *testing.T) {
+// One after the other: demos share the usual ports.
+func TestDemo(t *testing.T) {
 	t.Parallel()
-	p, out := startDemo(t, "--duration", "5s")
-	pids := awaitFlow(t, p, out)
-	require.NoError(t, p.Wait(), out.String())
-	require.Regexp(t, nothingLost, out.String())
-	requireGone(t, pids)
-}
-
-func TestDemoEndsOnInterrupt(t *testing.T) {
-	t.Parallel()
-	p, out := startDemo(t)
-	pids := awaitFlow(t, p, out)
-	p.Signal(syscall.SIGINT)
-	require.NoError(t, p.Wait(), out.String())
-	require.Regexp(t, nothingLost, out.String())
-	requireGone(t, pids)
-}
-
-func TestDemoSaysWhenAMemberDies(t *testing.T) {
-	t.Parallel()
-	p, out := startDemo(t)
-	pids := awaitFlow(t, p, out)
-	require.NoError(t, syscall.Kill(pids["gateway"], syscall.SIGKILL))
-	require.Error(t, p.Wait(), out.String())
-	require.Contains(t, out.String(), "the gateway ended")
-	requireGone(t, pids)
+	t.Run("ends by itself", func(t *testing.T) {
+		p, out := startDemo(t, "--duration", "5s")
+		pids := awaitFlow(t, p, out)
+		require.NoError(t, p.Wait(), out.String())
+		require.Regexp(t, nothingLost, out.String())
+		requireGone(t, pids)
+	})
+	t.Run("ends on interrupt", func(t *testing.T) {
+		p, out := startDemo(t)
+		pids := awaitFlow(t, p, out)
+		p.Signal(syscall.SIGINT)
+		require.NoError(t, p.Wait(), out.String())
+		require.Regexp(t, nothingLost, out.String())
+		requireGone(t, pids)
+	})
+	t.Run("says when a member dies", func(t *testing.T) {
+		p, out := startDemo(t)
+		pids := awaitFlow(t, p, out)
+		require.NoError(t, syscall.Kill(pids["gateway"], syscall.SIGKILL))
+		require.Error(t, p.Wait(), out.String())
+		require.Contains(t, out.String(), "the gateway ended")
+		requireGone(t, pids)
+	})
+	t.Run("dies without leaving anything", func(t *testing.T) {
+		p, out := startDemo(t)
+		pids := awaitFlow(t, p, out)
+		require.Error(t, p.Kill())
+		requireGone(t, pids)
+	})
 }
