@@ -1,13 +1,15 @@
 # Collie's build. `make help` lists the targets.
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help build build-otelcol build-collie demo test lint check bench components image clean
+.PHONY: help build build-otelcol build-collie demo test test-deps lint check bench components image clean
 
 VERSION ?= 0.1.0-dev+$(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 GENERATED := distribution/build
 # ocb compiles with -s -w unless told otherwise; compiling outside of it, the build tags are passed here too.
 BUILD_FLAGS := -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 OTELCOL_FLAGS := $(BUILD_FLAGS) -tags otelcol_collie,grpcnotrace
+
+TOOL := go tool -modfile=tools/go.mod
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -31,6 +33,29 @@ build-collie:
 
 demo: build ## run a small fleet on this machine; DEMO_SECONDS=N ends it by itself
 	./bin/collie demo --duration $(or $(DEMO_SECONDS),0)s
+
+test-deps:
+	scripts/install-test-deps.sh
+
+test: build test-deps ## run everything that CI runs but lint
+	go test -race ./cmd/... ./configs/... ./distribution/components/... ./distribution/image/... ./extension/... ./internal/...
+	go test -count=1 -timeout 20m ./tests/...
+
+lint: build ## gofumpt, go vet, staticcheck
+	@files=$$($(TOOL) gofumpt -l cmd configs distribution/components distribution/image distribution/main.go extension internal tests); 		test -z "$$files" || { echo "run gofumpt -w on:"; echo "$$files"; exit 1; }
+	go vet ./...
+	cd $(GENERATED) && go vet -tags otelcol_collie .
+	$(TOOL) staticcheck ./...
+	for script in scripts/*.sh .ci/run; do sh -n "$$script"; done
+
+check: lint test ## all that CI does
+
+bench: build ## figures, side by side in one run (minutes)
+	go test -run '^$$' -bench . -benchtime 1x -timeout 60m -v ./tests/bench
+	go test -run '^$$' -bench . ./internal/...
+
+image: build-otelcol ## container image with buildah; IMAGE_ARCHIVE=FILE.tar also writes it to a file
+	scripts/image.sh "$(VERSION)" $(IMAGE_ARCHIVE)
 
 components: build-otelcol ## measure each component and write docs/components.md (minutes)
 	go run ./distribution/components $(OTELCOL_FLAGS)

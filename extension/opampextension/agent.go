@@ -164,4 +164,5 @@ func attribute(key, value string) *protobufs.KeyValue {
 type clientLogger struct{ log *zap.SugaredLogger }
 
 func (l clientLogger) Debugf(_ context.Context, format string, v ...any) { l.log.Debugf(format, v...) }
+
 func (l clientLogger) Errorf(_ context.Context, format string, v ...any) { l.log.Debugf(format, v...) }

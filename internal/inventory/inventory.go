@@ -14,8 +14,12 @@ import (
 
 // Kinds are the sections of `otelcol-collie components` in the order of the table, each with the title it has there.
 var Kinds = []struct{ Name, Title string }{
-	{"receivers", "Receivers"}, {"processors", "Processors"}, {"exporters", "Exporters"},
-	{"connectors", "Connectors"}, {"extensions", "Extensions"}, {"providers", "Configuration providers"},
+	{"receivers", "Receivers"},
+	{"processors", "Processors"},
+	{"exporters", "Exporters"},
+	{"connectors", "Connectors"},
+	{"extensions", "Extensions"},
+	{"providers", "Configuration providers"},
 }
 
 // Component is one component of a Collector.

@@ -123,9 +123,16 @@ func (c *LoadConfig) validateNumbers(bad func(field, format string, args ...any)
 		field string
 		value float64
 	}{
-		{"rate", c.Rate}, {"duration", float64(c.Duration)}, {"traces", float64(c.Traces)}, {"services", float64(c.Services)},
-		{"spans-per-trace", float64(c.SpansPerTrace)}, {"batch-size", float64(c.BatchSize)}, {"workers", float64(c.Workers)},
-		{"timeout", float64(c.Timeout)}, {"reconnect", float64(c.Reconnect)}, {"first-trace", float64(c.FirstTrace)},
+		{"rate", c.Rate},
+		{"duration", float64(c.Duration)},
+		{"traces", float64(c.Traces)},
+		{"services", float64(c.Services)},
+		{"spans-per-trace", float64(c.SpansPerTrace)},
+		{"batch-size", float64(c.BatchSize)},
+		{"workers", float64(c.Workers)},
+		{"timeout", float64(c.Timeout)},
+		{"reconnect", float64(c.Reconnect)},
+		{"first-trace", float64(c.FirstTrace)},
 	} {
 		if n.value < 0 || math.IsNaN(n.value) || math.IsInf(n.value, 0) {
 			bad(n.field, "must be 0 or more")

@@ -74,7 +74,8 @@ func TestGatewaySecurity(t *testing.T) {
 		"mutual TLS": {with(serverTLS, "COLLIE_OTLP_CLIENT_CA_FILE", cert), client{tls: known}, []client{{tls: trusting}}},
 		"token": {
 			map[string]string{"COLLIE_OTLP_AUTH": "true", "COLLIE_OTLP_TOKEN": "s3cret"},
-			client{headers: bearer("s3cret")}, []client{{}, {headers: bearer("guess")}, {headers: bearer("")}},
+			client{headers: bearer("s3cret")},
+			[]client{{}, {headers: bearer("guess")}, {headers: bearer("")}},
 		},
 	} {
 		for _, protocol := range []string{traffic.ProtocolGRPC, traffic.ProtocolHTTP} {
