@@ -7,6 +7,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+	"go.opentelemetry.io/collector/pdata/ptrace/ptraceotlp"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/collie-otel/collie/internal/traffic"
 	"github.com/collie-otel/collie/tests/harness"
@@ -60,6 +64,7 @@ var keepAll = map[string]string{"COLLIE_BASELINE_PERCENT": "100", "COLLIE_DECISI
 // startedElsewhere are files whose start and traffic other tests of this package show.
 var startedElsewhere = map[string]string{
 	"agent-logs.yaml":          "TestLogFilesArriveOnce",
+	"agent-tiered.yaml":        "TestAgentSplitsSignals",
 	"tiered/balancer-dns.yaml": "TestSamplerKilled",
 	"tiered/balancer-k8s.yaml": "TestKubernetesResolver",
 }
@@ -150,4 +155,52 @@ func TestLogFilesArriveOnce(t *testing.T) {
 	require.NoError(t, f.Close())
 	c.Start()
 	records(5) // and not 8: the offset was kept
+}
+
+// An agent in front of tail sampling sends its traces one way, and its metrics and logs another.
+func TestAgentSplitsSignals(t *testing.T) {
+	t.Parallel()
+	balancer, gateway := startSink(t), startSink(t)
+	c := harness.Start(t, harness.Options{
+		Configs: []string{"agent.yaml", "agent-tiered.yaml"},
+		Env:     map[string]string{"COLLIE_GATEWAY_ENDPOINT": gateway.GRPCEndpoint(), "COLLIE_BALANCER_ENDPOINT": balancer.GRPCEndpoint()},
+	})
+	sum := load(t, traffic.LoadConfig{Endpoints: []string{c.GRPC()}, Traces: 100})
+	awaitAll(t, balancer, sum, 30*time.Second)
+	requireMetricsAndLogs(t, c, gateway, true)
+	require.Zero(t, gateway.Summary().Spans)
+	require.Zero(t, balancer.Summary().DataPoints+balancer.Summary().LogRecords)
+}
+
+// What must not leave the house is taken out wherever traces leave for the backend.
+func TestRedaction(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"gateway", "single gateway", "sampler"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sink, tc := startSink(t), topologies[name]
+			c := harness.Start(t, harness.Options{Configs: tc.configs, Env: tc.environment(sink)})
+			td := ptrace.NewTraces()
+			span := td.ResourceSpans().AppendEmpty().ScopeSpans().AppendEmpty().Spans().AppendEmpty()
+			span.SetTraceID([16]byte{1})
+			for _, key := range []string{"http.request.header.authorization", "http.response.header.set-cookie", "user.email", "http.route"} {
+				span.Attributes().PutStr(key, "value")
+			}
+			conn, err := grpc.NewClient(c.GRPC(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+			require.NoError(t, err)
+			defer func() { _ = conn.Close() }()
+			_, err = ptraceotlp.NewGRPCClient(conn).Export(t.Context(), ptraceotlp.NewExportRequestFromTraces(td))
+			require.NoError(t, err)
+			harness.Await(t, 30*time.Second, "the span at the sink", func() (bool, any) {
+				n := sink.Summary().Spans
+				return n == 1, n
+			})
+			got := sink.Summary().Attributes
+			require.Equal(t, map[string]int64{"value": 1}, got["http.route"])
+			require.NotContains(t, got, "http.request.header.authorization")
+			require.NotContains(t, got, "http.response.header.set-cookie")
+			require.Len(t, got["user.email"], 1)
+			require.NotContains(t, got["user.email"], "value", "hashed")
+		})
+	}
 }
