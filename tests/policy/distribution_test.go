@@ -2,11 +2,13 @@ package policy
 
 import (
 	"bytes"
+	"debug/elf"
 	"go/ast"
 	"go/parser"
 	"go/printer"
 	"go/token"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -171,4 +173,22 @@ func readSettings(t *testing.T, path string) settings {
 		require.Contains(t, s.fields, want, path)
 	}
 	return s
+}
+
+// The programs run from an empty image and on any distribution: no dynamic linker, no symbols, and they say which version they are.
+func TestProgramsAreStaticAndStamped(t *testing.T) {
+	t.Parallel()
+	for name, flag := range map[string]string{"otelcol-collie": "--version", "collie": "version"} {
+		path := harness.Binary(t, name)
+		program, err := elf.Open(path)
+		require.NoError(t, err)
+		for _, segment := range program.Progs {
+			require.NotEqual(t, elf.PT_INTERP, segment.Type, "%s asks for a dynamic linker: build it with CGO_ENABLED=0", name)
+		}
+		require.Nil(t, program.Section(".symtab"), "%s carries symbols: build it with -s -w", name)
+		require.NoError(t, program.Close())
+		out, err := exec.CommandContext(t.Context(), path, flag).Output()
+		require.NoError(t, err)
+		require.Regexp(t, `\b\d+\.\d+\.\d+`, string(out), "%s: not stamped with a version", name)
+	}
 }

@@ -11,6 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// root is the project's folder, from here.
+const root = "../.."
+
 var (
 	markdownLink = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	htmlSource   = regexp.MustCompile(`(?:src|srcset|href)="([^"]+)"`)
@@ -106,14 +109,11 @@ func variablesOf(t *testing.T) map[string]bool {
 	return out
 }
 
-// documents are README.md and the Markdown files under docs/ and configs/, relative to the root.
+// documents are the Markdown files for people, relative to the root.
 func documents(t *testing.T) []string {
 	t.Helper()
-	var out []string
-	if _, err := os.Stat(filepath.Join(root, "README.md")); err == nil {
-		out = append(out, "README.md")
-	}
-	for _, folder := range []string{"docs", "configs"} {
+	out := []string{"README.md", "CONTRIBUTING.md", "CHANGELOG.md"}
+	for _, folder := range []string{"docs", "configs", "deploy", "extension"} {
 		err := filepath.WalkDir(filepath.Join(root, folder), func(path string, _ fs.DirEntry, err error) error {
 			if err != nil || filepath.Ext(path) != ".md" {
 				return err
