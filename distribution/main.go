@@ -9,6 +9,9 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
+	"time"
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/confmap"
@@ -62,5 +65,24 @@ func main() {
 
 // runInteractive is called by the generated run, on Windows only outside a service.
 func runInteractive(params otelcol.CollectorSettings) error {
+	holdSignals()
 	return otelcol.NewCommand(params).Execute()
+}
+
+// holdSignals keeps signals from killing the process before the Collector listens for them, which it does only after it
+// has said that it is ready: a SIGTERM in that moment would be a kill -9. An early SIGHUP has nothing to reload yet.
+// A SIGTERM is repeated until the Collector has heard it. (Canceling a context would be simpler, and lose data: tail
+// sampling, for one, sends what it has decided with the context that it was created with.)
+func holdSignals() {
+	signal.Ignore(syscall.SIGHUP) // until the Collector listens for it
+	end := make(chan os.Signal, 1)
+	signal.Notify(end, os.Interrupt, syscall.SIGTERM)
+	go func() { // lives as long as the process
+		sig := <-end
+		self, err := os.FindProcess(os.Getpid())
+		for err == nil {
+			time.Sleep(100 * time.Millisecond)
+			err = self.Signal(sig)
+		}
+	}()
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"syscall"
 	"time"
 )
@@ -35,14 +36,21 @@ func Start(opts Options) (*Process, error) {
 	cmd := exec.Command(opts.Argv[0], opts.Argv[1:]...)
 	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = opts.Env, opts.Dir, opts.Stdout, opts.Stderr
 	cmd.SysProcAttr = attributes()
-	if err := cmd.Start(); err != nil {
+	p := &Process{cmd: cmd, exited: make(chan struct{})}
+	started := make(chan error)
+	go func() {
+		// On Linux the child is killed when the thread ends that has started it: this one stays until the child has ended.
+		runtime.LockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			p.err = cmd.Wait()
+			close(p.exited)
+		}
+	}()
+	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start %s: %w", opts.Argv[0], err)
 	}
-	p := &Process{cmd: cmd, exited: make(chan struct{})}
-	go func() {
-		p.err = cmd.Wait()
-		close(p.exited)
-	}()
 	return p, nil
 }
 

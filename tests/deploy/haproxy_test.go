@@ -25,7 +25,7 @@ type pool struct {
 	sink    *traffic.Sink
 	members []*member
 	front   ports // HAProxy's
-	haproxy *process
+	haproxy *harness.Process
 }
 
 // ports are those of one address.
@@ -35,7 +35,7 @@ type ports struct{ grpc, http, health, metrics int }
 type member struct {
 	address string
 	env     []string
-	run     *process
+	run     *harness.Process
 }
 
 func freePorts(t *testing.T, host string) ports {
@@ -62,7 +62,7 @@ func startPool(t *testing.T, size int) *pool {
 		p.start(m)
 	}
 	p.names.set(addresses...)
-	p.haproxy = startProcess(t, "haproxy", append(p.front.env("127.0.0.1"), fmt.Sprintf("COLLIE_STATS_PORT=%d", p.front.metrics), "COLLIE_POOL=gateway.test",
+	p.haproxy = harness.StartProcess(t, "haproxy", append(p.front.env("127.0.0.1"), fmt.Sprintf("COLLIE_STATS_PORT=%d", p.front.metrics), "COLLIE_POOL=gateway.test",
 		"COLLIE_DNS="+p.names.conn.LocalAddr().String()), tool(t, "haproxy"), "-db", "-f", repoFile(t, "deploy", "compose", "haproxy.cfg"))
 	p.awaitMembers(size)
 	return p
@@ -79,9 +79,9 @@ func (p ports) env(listen string) []string {
 // start starts a member, again when it has ended, and waits until it is ready.
 func (p *pool) start(m *member) {
 	p.t.Helper()
-	m.run = startProcess(p.t, "gateway "+m.address, m.env, otelcol(p.t), "--config="+repoFile(p.t, "configs", "gateway.yaml"))
+	m.run = harness.StartProcess(p.t, "gateway "+m.address, m.env, otelcol(p.t), "--config="+repoFile(p.t, "configs", "gateway.yaml"))
 	harness.Await(p.t, time.Minute, "gateway "+m.address+" ready", func() (bool, any) {
-		m.run.mustRun(p.t)
+		m.run.MustRun()
 		_, err := get(fmt.Sprintf("http://%s:%d/", m.address, p.front.health))
 		return err == nil, err
 	})
@@ -91,7 +91,7 @@ func (p *pool) start(m *member) {
 func (p *pool) awaitMembers(want int) {
 	p.t.Helper()
 	harness.Await(p.t, 30*time.Second, fmt.Sprintf("%d members of the pool", want), func() (bool, any) {
-		p.haproxy.mustRun(p.t)
+		p.haproxy.MustRun()
 		grpc := metric(p.t, p.front.metrics, "127.0.0.1", `haproxy_backend_active_servers\{proxy="otlp_grpc"\}`)
 		http := metric(p.t, p.front.metrics, "127.0.0.1", `haproxy_backend_active_servers\{proxy="otlp_http"\}`)
 		return grpc == float64(want) && http == float64(want), []float64{grpc, http}
@@ -170,7 +170,7 @@ func TestHAProxySurvivesADeadMember(t *testing.T) {
 	t.Parallel()
 	p := startPool(t, 3)
 	victim := p.members[1]
-	inTheMiddle := func(traffic.Progress) { victim.run.kill() } // once is enough, and more do no harm
+	inTheMiddle := func(traffic.Progress) { _ = victim.run.Kill() } // once is enough, and more do no harm
 	for _, protocol := range []string{traffic.ProtocolGRPC, traffic.ProtocolHTTP} {
 		sum := load(t, traffic.LoadConfig{Endpoints: []string{p.endpoint(protocol)}, Protocol: protocol, Duration: 3 * time.Second, Rate: 5000, OnProgress: inTheMiddle})
 		t.Logf("%s: %d requests, of which these failed and were repeated: %v", protocol, sum.Requests, sum.Errors)
@@ -189,13 +189,13 @@ func TestHAProxyFollowsThePool(t *testing.T) {
 	p := startPool(t, 3)
 	p.names.set(p.members[0].address, p.members[1].address)
 	p.awaitMembers(2)
-	require.NoError(t, p.members[2].run.stop(15*time.Second))
+	p.members[2].run.MustStop()
 
-	inTheMiddle := func(traffic.Progress) { _ = p.members[1].run.cmd.Process.Signal(syscall.SIGTERM) }
+	inTheMiddle := func(traffic.Progress) { p.members[1].run.Signal(syscall.SIGTERM) }
 	sum := load(t, traffic.LoadConfig{
 		Endpoints: []string{p.endpoint(traffic.ProtocolGRPC)}, Duration: 3 * time.Second, Rate: 5000, OnProgress: inTheMiddle,
 	})
-	require.NoError(t, p.members[1].run.stop(15*time.Second))
+	p.members[1].run.MustStop()
 	t.Logf("%d requests, of which these failed and were repeated: %v", sum.Requests, sum.Errors)
 
 	p.names.set(p.members[0].address, p.members[1].address, p.members[2].address)

@@ -134,16 +134,16 @@ func TestSystemdCommandRuns(t *testing.T) {
 	p := freePorts(t, "127.0.0.1")
 	env := append(p.env("127.0.0.1"), fmt.Sprintf("COLLIE_METRICS_PORT=%d", p.metrics), "COLLIE_STATE_DIR="+t.TempDir(),
 		strings.Replace(service["Environment"][0], "%H", hostname, 1), "GOMEMLIMIT=400MiB")
-	run := startProcess(t, "otelcol-collie", env, argv...)
+	run := harness.StartProcess(t, "otelcol-collie", env, argv...)
 	awaitReady := func(starts int) {
 		harness.Await(t, time.Minute, fmt.Sprintf("ready %d times", starts), func() (bool, any) {
-			run.mustRun(t)
+			run.MustRun()
 			_, err := get(fmt.Sprintf("http://127.0.0.1:%d/", p.health))
-			return err == nil && strings.Count(run.output(), "Everything is ready.") == starts, err
+			return err == nil && strings.Count(run.Log(), "Everything is ready.") == starts, err
 		})
 	}
 	awaitReady(1)
-	require.NoError(t, run.cmd.Process.Signal(syscall.SIGHUP), "ExecReload")
+	run.Signal(syscall.SIGHUP) // ExecReload
 	awaitReady(2)
-	require.NoError(t, run.stop(15*time.Second))
+	run.MustStop()
 }

@@ -4,12 +4,11 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os"
 	"os/exec"
 	"slices"
 	"testing"
 	"time"
-
-	"github.com/stretchr/testify/require"
 )
 
 // readyLimit is how long a Collector may take from start to ready: seconds on a busy machine, never this long.
@@ -38,7 +37,7 @@ type Collector struct {
 	dir                         string
 	env                         []string
 	grpc, http, health, metrics string
-	run                         *run // the current run, ended or not
+	run                         *Process // the current run, ended or not
 }
 
 // Start runs a Collector and waits until it is ready. The test's end stops it.
@@ -90,10 +89,18 @@ func New(t testing.TB, opts Options) *Collector {
 // Start begins a run and waits until the Collector is ready.
 func (c *Collector) Start() {
 	c.t.Helper()
-	c.run = start(c.t, c.opts.Name, c.dir, append(slices.Clone(c.opts.Prefix), c.argv()...), c.env)
-	c.t.Cleanup(c.run.cleanup)
+	c.Launch()
 	c.AwaitReady()
 }
+
+// Launch begins a run without waiting for anything.
+func (c *Collector) Launch() {
+	c.t.Helper()
+	c.run = start(c.t, c.opts.Name, c.dir, c.env, append(slices.Clone(c.opts.Prefix), c.argv()...))
+}
+
+// Signal sends a signal to the process.
+func (c *Collector) Signal(sig os.Signal) { c.run.Signal(sig) }
 
 func (c *Collector) argv(subcommand ...string) []string {
 	argv := append([]string{Binary(c.t, "otelcol-collie")}, subcommand...)
@@ -110,9 +117,7 @@ func (c *Collector) argv(subcommand ...string) []string {
 func (c *Collector) AwaitReady() {
 	c.t.Helper()
 	Await(c.t, readyLimit, c.opts.Name+" ready", func() (bool, any) {
-		if !c.run.Running() {
-			c.t.Fatalf("%s ended before it was ready: %v\n%s", c.opts.Name, c.run.Wait(), tail(c.run.log(), 20))
-		}
+		c.run.MustRun()
 		resp, err := http.Get("http://" + c.health)
 		if err != nil {
 			return false, err
@@ -136,10 +141,7 @@ func (c *Collector) Validate() (output string, err error) {
 // Stop sends SIGTERM, requires exit 0, and returns how long it took.
 func (c *Collector) Stop() time.Duration {
 	c.t.Helper()
-	begin := time.Now()
-	err := c.run.Stop(stopGrace)
-	require.NoError(c.t, err, "%s after SIGTERM:\n%s", c.opts.Name, tail(c.run.log(), 20))
-	return time.Since(begin)
+	return c.run.MustStop()
 }
 
 // Kill ends the process with SIGKILL.
@@ -152,10 +154,10 @@ func (c *Collector) Running() bool { return c.run.Running() }
 func (c *Collector) PID() int { return c.run.PID() }
 
 // Log is all that it has printed, restarts included.
-func (c *Collector) Log() string { return c.run.log() }
+func (c *Collector) Log() string { return c.run.Log() }
 
 // RSS is its anonymous resident memory in bytes.
-func (c *Collector) RSS() int64 { return c.run.rss() }
+func (c *Collector) RSS() int64 { return c.run.RSS() }
 
 // GRPC, HTTP and Metrics are host:port of its listeners: OTLP/gRPC, OTLP/HTTP, own metrics.
 func (c *Collector) GRPC() string    { return c.grpc }

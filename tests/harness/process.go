@@ -17,16 +17,22 @@ import (
 // stopGrace is how long a process may take to leave after SIGTERM before that is a failure.
 const stopGrace = 30 * time.Second
 
-// run is one run of a program under a test: its log is kept in a file, and its end belongs to the test.
-type run struct {
+// Process is one run of a program under a test: its output is kept in a file, and the test's end is its end.
+type Process struct {
 	*process.Process
 	t       testing.TB
 	name    string
 	logPath string
 }
 
-// start runs argv with exactly the given environment; output goes to a file in dir.
-func start(t testing.TB, name, dir string, argv []string, env []string) *run {
+// StartProcess runs argv with exactly the given environment, and stops it at the test's end.
+func StartProcess(t testing.TB, name string, env []string, argv ...string) *Process {
+	t.Helper()
+	return start(t, name, t.TempDir(), env, argv)
+}
+
+// start appends the output to a file in dir.
+func start(t testing.TB, name, dir string, env, argv []string) *Process {
 	t.Helper()
 	logPath := filepath.Join(dir, name+".log")
 	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -34,21 +40,41 @@ func start(t testing.TB, name, dir string, argv []string, env []string) *run {
 		t.Fatalf("open log of %s: %v", name, err)
 	}
 	defer func() { _ = log.Close() }()
-	p, err := process.Start(process.Options{Argv: argv, Env: env, Dir: dir, Stdout: log, Stderr: log})
+	child, err := process.Start(process.Options{Argv: argv, Env: env, Dir: dir, Stdout: log, Stderr: log})
 	if err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
-	return &run{Process: p, t: t, name: name, logPath: logPath}
+	p := &Process{Process: child, t: t, name: name, logPath: logPath}
+	t.Cleanup(p.cleanup)
+	return p
+}
+
+// MustStop sends SIGTERM, requires exit 0 within the grace period, and returns how long it took.
+func (p *Process) MustStop() time.Duration {
+	p.t.Helper()
+	begin := time.Now()
+	if err := p.Stop(stopGrace); err != nil {
+		p.t.Fatalf("%s after SIGTERM: %v\n%s", p.name, err, tail(p.Log(), 20))
+	}
+	return time.Since(begin)
+}
+
+// MustRun fails the test when the process has ended by itself.
+func (p *Process) MustRun() {
+	p.t.Helper()
+	if !p.Running() {
+		p.t.Fatalf("%s has ended: %v\n%s", p.name, p.Wait(), tail(p.Log(), 20))
+	}
 }
 
 // cleanup ends what still runs, and fails the test when the log shows a crash.
-func (p *run) cleanup() {
+func (p *Process) cleanup() {
 	if p.Running() {
 		if err := p.Stop(stopGrace); err != nil {
 			p.t.Errorf("%s: exit: %v", p.name, err)
 		}
 	}
-	log := p.log()
+	log := p.Log()
 	for _, sign := range []string{"WARNING: DATA RACE", "panic: ", "fatal error: "} {
 		if strings.Contains(log, sign) {
 			p.t.Errorf("%s: its log contains %q", p.name, sign)
@@ -59,7 +85,8 @@ func (p *run) cleanup() {
 	}
 }
 
-func (p *run) log() string {
+// Log is all that it has printed.
+func (p *Process) Log() string {
 	b, err := os.ReadFile(p.logPath)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		p.t.Errorf("read log of %s: %v", p.name, err)
@@ -72,8 +99,8 @@ func tail(s string, lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// rss is the resident memory in bytes, anonymous pages only: what the process itself holds.
-func (p *run) rss() int64 {
+// RSS is the resident memory in bytes, anonymous pages only: what the process itself holds.
+func (p *Process) RSS() int64 {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
 	if err != nil {
 		return 0
