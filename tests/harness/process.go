@@ -25,10 +25,12 @@ type Process struct {
 	logPath string
 }
 
-// StartProcess runs argv with exactly the given environment, and stops it at the test's end.
+// StartProcess runs argv with exactly the given environment, and ends it at the test's end, however it takes that.
 func StartProcess(t testing.TB, name string, env []string, argv ...string) *Process {
 	t.Helper()
-	return start(t, name, t.TempDir(), env, argv)
+	p := start(t, name, t.TempDir(), env, argv)
+	t.Cleanup(func() { _ = p.Stop(stopGrace) }) // before cleanup, which asks a process that still runs for its exit code
+	return p
 }
 
 // start appends the output to a file in dir.
