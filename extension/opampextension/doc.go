@@ -1,6 +1,5 @@
 // Package opampextension is the OpAMP agent as a Collector extension, type `opamp`.
 //
-// This first version connects the Collector to an OpAMP server over WebSocket or plain HTTP,
-// and reports its identity and that it runs. It never changes the running service.
-// Configuration, validation and defaults are here; the protocol is opamp-go's client.
+// It knows the Collector: configuration, health of the components, effective configuration, what the binary contains, how to
+// reload. The protocol and the connection, which outlive a run of the extension, are internal/agent's.
 package opampextension

@@ -7,10 +7,15 @@ import (
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/extension"
+
+	"github.com/collie-otel/collie/internal/agent"
 )
 
 // componentType is the type the extension is configured by.
 var componentType = component.MustNewType("opamp")
+
+// defaultInterval is the protocol's, of heartbeats and of polls.
+const defaultInterval = 30 * time.Second
 
 // NewFactory creates the factory of the extension.
 func NewFactory() extension.Factory {
@@ -18,12 +23,22 @@ func NewFactory() extension.Factory {
 }
 
 func createDefaultConfig() component.Config {
-	return &Config{Server: Server{
-		WS:   configoptional.Default(WebSocket{}),
-		HTTP: configoptional.Default(HTTP{PollingInterval: 30 * time.Second}),
-	}}
+	return &Config{
+		Server: Server{
+			WS:             configoptional.Default(WebSocket{}),
+			HTTP:           configoptional.Default(HTTP{PollingInterval: defaultInterval}),
+			MaxMessageSize: agent.DefaultMaxMessage,
+		},
+		Capabilities: Capabilities{
+			ReportsEffectiveConfig: true, ReportsHealth: true, ReportsHeartbeat: true,
+			ReportsAvailableComponents: true, AcceptsRestartCommand: true,
+		},
+		Storage:           Storage{Directory: "/var/lib/otelcol-collie/opamp"},
+		HealthGracePeriod: time.Minute,
+		PPIDPollInterval:  5 * time.Second,
+	}
 }
 
 func create(_ context.Context, set extension.Settings, cfg component.Config) (extension.Extension, error) {
-	return newAgent(set, cfg.(*Config))
+	return newExtension(set, cfg.(*Config)), nil
 }

@@ -114,28 +114,11 @@ func run(b *testing.B, v variant) sample {
 		return sum.Acknowledged
 	}
 	send(warmUp)
-	before := cpuTime(b, c.PID())
+	before := c.CPU()
 	spans := send(measured)
-	s := sample{cpuPerSpan: float64((cpuTime(b, c.PID()) - before).Nanoseconds()) / 1e3 / float64(spans), rss: c.RSS()}
+	s := sample{cpuPerSpan: float64((c.CPU() - before).Nanoseconds()) / 1e3 / float64(spans), rss: c.RSS()}
 	c.Stop()
 	return s
-}
-
-// cpuTime is the CPU time of all threads of a process since its start.
-func cpuTime(b *testing.B, pid int) time.Duration {
-	b.Helper()
-	var total time.Duration
-	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
-	require.NoError(b, err)
-	require.NotEmpty(b, tasks)
-	for _, task := range tasks {
-		content, err := os.ReadFile(task)
-		require.NoError(b, err)
-		ns, err := strconv.ParseInt(strings.Fields(string(content))[0], 10, 64)
-		require.NoError(b, err)
-		total += time.Duration(ns)
-	}
-	return total
 }
 
 // pin keeps all threads of this process, those to come included, on one core.

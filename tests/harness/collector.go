@@ -20,6 +20,8 @@ type Options struct {
 	Name string
 	// Configs are the configuration files in order: names under configs/, or absolute paths.
 	Configs []string
+	// Args are further arguments of the command line.
+	Args []string
 	// Env is added to the variables that the harness sets itself (listen address, ports, state directory).
 	Env map[string]string
 	// Listen is the loopback address of all its listeners; default 127.0.0.1.
@@ -96,7 +98,7 @@ func (c *Collector) Start() {
 // Launch begins a run without waiting for anything.
 func (c *Collector) Launch() {
 	c.t.Helper()
-	c.run = start(c.t, c.opts.Name, c.dir, c.env, append(slices.Clone(c.opts.Prefix), c.argv()...))
+	c.run = start(c.t, c.opts.Name, c.dir, c.env, slices.Concat(c.opts.Prefix, c.argv(), c.opts.Args))
 }
 
 // Signal sends a signal to the process.
@@ -144,6 +146,18 @@ func (c *Collector) Stop() time.Duration {
 	return c.run.MustStop()
 }
 
+// Wait waits at most limit for the process to end by itself, and returns how it did; nil is exit code 0.
+func (c *Collector) Wait(limit time.Duration) error {
+	c.t.Helper()
+	select {
+	case <-c.run.Exited():
+		return c.run.Process.Wait()
+	case <-time.After(limit):
+		c.t.Fatalf("%s has not ended within %v\n%s", c.opts.Name, limit, tail(c.run.Log(), 20))
+		return nil
+	}
+}
+
 // Kill ends the process with SIGKILL.
 func (c *Collector) Kill() { _ = c.run.Kill() }
 
@@ -158,6 +172,9 @@ func (c *Collector) Log() string { return c.run.Log() }
 
 // RSS is its anonymous resident memory in bytes.
 func (c *Collector) RSS() int64 { return c.run.RSS() }
+
+// CPU is the CPU time that it has used.
+func (c *Collector) CPU() time.Duration { return c.run.CPU() }
 
 // GRPC, HTTP and Metrics are host:port of its listeners: OTLP/gRPC, OTLP/HTTP, own metrics.
 func (c *Collector) GRPC() string    { return c.grpc }

@@ -115,3 +115,25 @@ func (p *Process) RSS() int64 {
 	}
 	return 0
 }
+
+// CPU is the CPU time of all threads that it has now, since their start.
+func (p *Process) CPU() time.Duration {
+	p.t.Helper()
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.PID()))
+	if err != nil || len(tasks) == 0 {
+		p.t.Fatalf("%s: no CPU times: %v", p.name, err)
+	}
+	var total time.Duration
+	for _, task := range tasks {
+		content, err := os.ReadFile(task)
+		if err != nil {
+			continue // a thread has ended
+		}
+		ns, err := strconv.ParseInt(strings.Fields(string(content))[0], 10, 64)
+		if err != nil {
+			p.t.Fatalf("%s: %v", task, err)
+		}
+		total += time.Duration(ns)
+	}
+	return total
+}

@@ -1,0 +1,151 @@
+package opampextension
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/config/configopaque"
+	"go.opentelemetry.io/collector/extension/extensionauth"
+
+	"github.com/collie-otel/collie/internal/agent"
+)
+
+// connection is the configured one, with what it needs beside.
+func (c *Config) connection() (conn Connection, transport agent.Transport, interval time.Duration) {
+	if ws := c.Server.WS.Get(); ws != nil {
+		if c.Capabilities.ReportsHeartbeat {
+			interval = defaultInterval
+		}
+		return ws.Connection, agent.WebSocket, interval
+	}
+	h := c.Server.HTTP.Get()
+	if interval = h.PollingInterval; interval == 0 {
+		interval = defaultInterval
+	}
+	return h.Connection, agent.HTTP, interval
+}
+
+// settings makes the session's settings. TLS files that cannot be read and a missing auth extension are errors.
+func (c *Config) settings(ctx context.Context, host component.Host) (agent.Settings, error) {
+	conn, transport, interval := c.connection()
+	client, err := c.httpClient(ctx, host, conn)
+	if err != nil {
+		return agent.Settings{}, err
+	}
+	key, err := settingsKey(c.Server)
+	if err != nil {
+		return agent.Settings{}, err
+	}
+	return agent.Settings{
+		Transport: transport, Endpoint: conn.Endpoint, Client: client,
+		Interval: interval, MaxMessage: c.Server.MaxMessageSize, Key: key,
+	}, nil
+}
+
+// settingsKey stands for the server's settings, secrets included, without telling them.
+func settingsKey(server Server) (string, error) {
+	headers := func(h map[string]configopaque.String) map[string]string {
+		out := map[string]string{}
+		for k, v := range h {
+			out[k] = string(v)
+		}
+		return out
+	}
+	shown := map[string]any{"proxy": server.Proxy.URL, "connect": headers(server.Proxy.ConnectHeaders), "max": server.MaxMessageSize}
+	if ws := server.WS.Get(); ws != nil {
+		shown["ws"], shown["headers"] = ws, headers(ws.Headers)
+	}
+	if h := server.HTTP.Get(); h != nil {
+		shown["http"], shown["headers"] = h, headers(h.Headers)
+	}
+	data, err := json.Marshal(shown)
+	if err != nil {
+		return "", fmt.Errorf("compare the server's settings: %w", err)
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// httpClient carries TLS, proxy, headers and authentication for both transports.
+func (c *Config) httpClient(ctx context.Context, host component.Host, conn Connection) (*http.Client, error) {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	// A WebSocket begins with an HTTP/1.1 request.
+	transport.ForceAttemptHTTP2 = false
+	transport.Protocols = new(http.Protocols)
+	transport.Protocols.SetHTTP1(true)
+	if strings.HasPrefix(conn.Endpoint, "wss:") || strings.HasPrefix(conn.Endpoint, "https:") {
+		tlsConfig, err := conn.TLS.LoadTLSConfig(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("server::tls: %w", err)
+		}
+		transport.TLSClientConfig = tlsConfig
+	}
+	if c.Server.Proxy.URL != "" {
+		proxy, err := url.Parse(c.Server.Proxy.URL)
+		if err != nil {
+			return nil, fmt.Errorf("server::proxy::url: %w", err)
+		}
+		transport.Proxy = http.ProxyURL(proxy)
+		transport.ProxyConnectHeader = header(c.Server.Proxy.ConnectHeaders)
+	}
+	var rt http.RoundTripper = withHeaders{transport, header(conn.Headers)}
+	if conn.Auth != (component.ID{}) {
+		authenticator, ok := host.GetExtensions()[conn.Auth].(extensionauth.HTTPClient)
+		if !ok {
+			return nil, fmt.Errorf("server::auth: %v is not an extension of service::extensions that authenticates clients", conn.Auth)
+		}
+		var err error
+		if rt, err = authenticator.RoundTripper(rt); err != nil {
+			return nil, fmt.Errorf("server::auth: %v: %w", conn.Auth, err)
+		}
+	}
+	return &http.Client{Transport: rt, CheckRedirect: sameHost}, nil
+}
+
+// sameHost follows redirects, but never carries headers or credentials to another host.
+func sameHost(req *http.Request, via []*http.Request) error {
+	const most = 5
+	if len(via) >= most {
+		return errors.New("too many redirects")
+	}
+	if req.URL.Host != via[0].URL.Host || via[0].URL.Scheme == "https" && req.URL.Scheme != "https" {
+		return fmt.Errorf("the server redirects to %s://%s: configure that endpoint if you trust it", req.URL.Scheme, req.URL.Host)
+	}
+	return nil
+}
+
+// withHeaders adds the configured headers to each request.
+type withHeaders struct {
+	*http.Transport
+	header http.Header
+}
+
+func (w withHeaders) RoundTrip(req *http.Request) (*http.Response, error) {
+	if len(w.header) > 0 {
+		req = req.Clone(req.Context())
+		for name, values := range w.header {
+			req.Header[name] = values
+			if name == "Host" {
+				req.Host = values[0]
+			}
+		}
+	}
+	return w.Transport.RoundTrip(req)
+}
+
+func header(values map[string]configopaque.String) http.Header {
+	h := http.Header{}
+	for k, v := range values {
+		h.Set(k, string(v))
+	}
+	return h
+}

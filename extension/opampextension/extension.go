@@ -1,0 +1,272 @@
+package opampextension
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/open-telemetry/opamp-go/protobufs"
+	"github.com/open-telemetry/opentelemetry-collector-contrib/extension/opampcustommessages"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componentstatus"
+	"go.opentelemetry.io/collector/confmap"
+	"go.opentelemetry.io/collector/extension"
+	"go.opentelemetry.io/collector/extension/extensioncapabilities"
+	"go.opentelemetry.io/otel/metric"
+	"go.uber.org/zap"
+
+	"github.com/collie-otel/collie/internal/agent"
+)
+
+// processStarted is the start of the process, as far as the agent's health is concerned.
+var processStarted = time.Now()
+
+// errOrphaned ends the process with a non-zero exit code: Shutdown returns it, and with it the Collector.
+var errOrphaned = errors.New("the parent process is gone")
+
+// opampExtension is one run of the Collector's view of the session, which outlives it in a reload.
+type opampExtension struct {
+	cfg    *Config
+	set    extension.Settings
+	health *healthTree
+
+	session  *agent.Session // nil unless started
+	host     component.Host
+	stop     context.CancelFunc
+	running  sync.WaitGroup // the goroutines of this run
+	restarts chan struct{}  // capacity 1: the server wants one
+	// receiverStarted has capacity 1: a receiver was started although the pipelines run, so the reload was a partial one.
+	receiverStarted chan struct{}
+	orphaned        atomic.Bool
+	metrics         metric.Registration
+}
+
+var (
+	_ extensioncapabilities.Dependent              = (*opampExtension)(nil)
+	_ extensioncapabilities.PipelineWatcher        = (*opampExtension)(nil)
+	_ extensioncapabilities.ConfigSnapshotWatcher  = (*opampExtension)(nil)
+	_ componentstatus.Watcher                      = (*opampExtension)(nil)
+	_ opampcustommessages.CustomCapabilityRegistry = (*opampExtension)(nil)
+)
+
+func newExtension(set extension.Settings, cfg *Config) *opampExtension {
+	return &opampExtension{cfg: cfg, set: set, health: newHealthTree(cfg.HealthGracePeriod, processStarted), restarts: make(chan struct{}, 1), receiverStarted: make(chan struct{}, 1)}
+}
+
+// Dependencies has the extension that authenticates start first.
+func (e *opampExtension) Dependencies() []component.ID {
+	if conn, _, _ := e.cfg.connection(); conn.Auth != (component.ID{}) {
+		return []component.ID{conn.Auth}
+	}
+	return nil
+}
+
+// Start takes over the session that a reload has left, or prepares a new one. It does not wait for the server.
+func (e *opampExtension) Start(ctx context.Context, host component.Host) error {
+	if err := checkParent(e.cfg.PPID); err != nil {
+		return err
+	}
+	settings, err := e.cfg.settings(ctx, host)
+	if err != nil {
+		return err
+	}
+	uid, err := parseUID(e.cfg.InstanceUID)
+	if err != nil {
+		return err
+	}
+	opts := agent.Options{StorageDirectory: e.cfg.Storage.Directory, InstanceUID: uid, Logger: e.set.Logger}
+	if e.session, err = agent.Acquire(e.sessionID(), opts, settings, e.wantRestart); err != nil {
+		return err
+	}
+	e.host = host
+	e.session.SetCapabilities(e.capabilities())
+	e.session.SetDescription(describe(e.cfg.AgentDescription, e.set.Resource.Attributes()))
+	if components := availableComponents(host); components != nil && e.cfg.Capabilities.ReportsAvailableComponents {
+		e.session.SetComponents(components)
+	}
+	if e.cfg.Capabilities.ReportsHealth {
+		report, _ := e.health.build(time.Now())
+		e.session.SetHealth(report)
+	}
+	if err := e.observe(); err != nil {
+		return errors.Join(err, e.Shutdown(ctx))
+	}
+	running, stop := context.WithCancel(context.Background())
+	e.stop = stop
+	e.running.Go(func() { e.reportHealth(running) })
+	e.running.Go(func() { e.serve(running) })
+	if e.cfg.PPID != 0 {
+		e.running.Go(func() { e.watchParent(running) })
+	}
+	return nil
+}
+
+// Shutdown gives the session back: in a reload it stays connected for the next run, else the server hears a goodbye.
+func (e *opampExtension) Shutdown(ctx context.Context) error {
+	if e.session == nil {
+		return nil
+	}
+	if e.stop != nil {
+		e.stop()
+	}
+	e.running.Wait()
+	var errs error
+	if e.metrics != nil {
+		errs = e.metrics.Unregister()
+	}
+	e.session.Custom.UnregisterAll()
+	e.session = nil
+	errs = errors.Join(errs, agent.Release(ctx, e.sessionID(), inReload()))
+	if e.orphaned.Load() {
+		errs = errors.Join(errs, errOrphaned)
+	}
+	return errs
+}
+
+func (e *opampExtension) sessionID() string { return e.set.ID.String() }
+
+// inReload says whether the Collector is reloading its configuration. Nothing else tells an extension so: the calls that
+// stop it are the same as at the end of the process.
+func inReload() bool {
+	callers := make([]uintptr, 64)
+	frames := runtime.CallersFrames(callers[:runtime.Callers(1, callers)])
+	for {
+		frame, more := frames.Next()
+		if strings.HasSuffix(frame.Function, "otelcol.(*Collector).reloadConfiguration") {
+			return true
+		}
+		if !more {
+			return false
+		}
+	}
+}
+
+// Ready is called when all pipelines run.
+func (e *opampExtension) Ready() error {
+	e.health.setReady(true)
+	return nil
+}
+
+// NotReady is called before the pipelines are stopped.
+func (e *opampExtension) NotReady() error {
+	e.health.setReady(false)
+	return nil
+}
+
+// ComponentStatusChanged is called under a lock of the Collector: it only takes note.
+func (e *opampExtension) ComponentStatusChanged(source *componentstatus.InstanceID, event *componentstatus.Event) {
+	e.health.update(source, event)
+	if source.Kind() == component.KindReceiver && event.Status() == componentstatus.StatusStarting && e.health.isReady() {
+		select {
+		case e.receiverStarted <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// NotifyConfigSnapshot takes the configuration that runs. It is the last thing that the first message needs.
+func (e *opampExtension) NotifyConfigSnapshot(_ context.Context, snapshot extensioncapabilities.ConfigSnapshot) error {
+	if e.session == nil {
+		return nil
+	}
+	defer e.session.Begin()
+	if err := e.reportConfig(snapshot.Effective(), snapshot.Unexpanded()); err != nil {
+		e.set.Logger.Error("The effective configuration cannot be reported.", zap.Error(err))
+	}
+	return nil
+}
+
+func (e *opampExtension) reportConfig(effective, unexpanded *confmap.Conf) error {
+	if !e.cfg.Capabilities.ReportsEffectiveConfig {
+		return nil
+	}
+	report, err := effectiveConfig(effective, unexpanded, e.cfg.Capabilities.ReportsRawConfig)
+	if err == nil {
+		e.session.SetEffectiveConfig(report)
+	}
+	return err
+}
+
+// Register lets other extensions send and receive custom messages.
+func (e *opampExtension) Register(capability string, opts ...opampcustommessages.CustomCapabilityRegisterOption) (opampcustommessages.CustomCapabilityHandler, error) {
+	if e.session == nil {
+		return nil, fmt.Errorf("register custom capability %s: the opamp extension is not started: name it in Dependencies", capability)
+	}
+	return e.session.Custom.Register(capability, opts...)
+}
+
+func (e *opampExtension) capabilities() protobufs.AgentCapabilities {
+	var all protobufs.AgentCapabilities
+	for _, c := range []struct {
+		on  bool
+		bit protobufs.AgentCapabilities
+	}{
+		{e.cfg.Capabilities.ReportsEffectiveConfig, protobufs.AgentCapabilities_AgentCapabilities_ReportsEffectiveConfig},
+		{e.cfg.Capabilities.ReportsHealth, protobufs.AgentCapabilities_AgentCapabilities_ReportsHealth},
+		{e.cfg.Capabilities.ReportsHeartbeat, protobufs.AgentCapabilities_AgentCapabilities_ReportsHeartbeat},
+		{e.cfg.Capabilities.ReportsAvailableComponents, protobufs.AgentCapabilities_AgentCapabilities_ReportsAvailableComponents},
+		{e.cfg.Capabilities.AcceptsRestartCommand && canReload, protobufs.AgentCapabilities_AgentCapabilities_AcceptsRestartCommand},
+	} {
+		if c.on {
+			all |= c.bit
+		}
+	}
+	return all
+}
+
+// healthDelay gathers the events of a start or a reload, which come in their dozens within milliseconds.
+const healthDelay = 50 * time.Millisecond
+
+// reportHealth hands the tree over whenever it has changed, or a grace period has ended.
+func (e *opampExtension) reportHealth(ctx context.Context) {
+	if !e.cfg.Capabilities.ReportsHealth {
+		return
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-e.health.changed:
+			timer.Reset(healthDelay)
+		case now := <-timer.C:
+			report, again := e.health.build(now)
+			e.session.SetHealth(report)
+			if again > 0 {
+				timer.Reset(again)
+			}
+		}
+	}
+}
+
+// observe offers the extension's own metrics; the counts are the session's and so survive reloads.
+func (e *opampExtension) observe() error {
+	meter := e.set.MeterProvider.Meter("github.com/collie-otel/collie/extension/opampextension")
+	connected, err1 := meter.Int64ObservableGauge("otelcol_opamp_connected", metric.WithDescription("1 while the OpAMP server is connected."))
+	messages, err2 := meter.Int64ObservableCounter("otelcol_opamp_messages_total", metric.WithDescription("OpAMP messages sent and received."))
+	dropped, err3 := meter.Int64ObservableCounter("otelcol_opamp_custom_messages_dropped_total", metric.WithDescription("Custom messages that nobody took in time."))
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return fmt.Errorf("make the metrics of the opamp extension: %w", err)
+	}
+	session := e.session
+	registration, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		up := int64(0)
+		if session.Connected() {
+			up = 1
+		}
+		sent, received := session.Messages()
+		o.ObserveInt64(connected, up)
+		o.ObserveInt64(messages, sent, metric.WithAttributes(direction("sent")))
+		o.ObserveInt64(messages, received, metric.WithAttributes(direction("received")))
+		o.ObserveInt64(dropped, session.Custom.Dropped())
+		return nil
+	}, connected, messages, dropped)
+	e.metrics = registration
+	return err
+}

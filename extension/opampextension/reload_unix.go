@@ -1,0 +1,13 @@
+//go:build unix
+
+package opampextension
+
+import (
+	"os"
+	"syscall"
+)
+
+// canReload: the Collector reloads its configuration in the same process when it gets a SIGHUP.
+const canReload = true
+
+func reload() error { return syscall.Kill(os.Getpid(), syscall.SIGHUP) }

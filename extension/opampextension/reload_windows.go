@@ -1,0 +1,8 @@
+package opampextension
+
+import "errors"
+
+// canReload: there is no SIGHUP on Windows, and so no restart in the process.
+const canReload = false
+
+func reload() error { return errors.New("not supported on Windows") }

@@ -1,0 +1,101 @@
+package agent
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// schemaVersion is of the envelope and of what is in it. A file of another version is set aside.
+const schemaVersion = 1
+
+// envelope is a state file: its content with a checksum, so that a torn or edited file is never believed.
+type envelope struct {
+	SchemaVersion int             `json:"schema_version"`
+	SHA256        string          `json:"sha256"` // of the compact Payload, hex
+	Payload       json.RawMessage `json:"payload"`
+}
+
+// errSetAside is returned when a state file was damaged, and has been renamed so that it can be looked at.
+var errSetAside = errors.New("damaged state file set aside")
+
+// writeState replaces the file at path: written beside it, synced, renamed, and the folder synced.
+func writeState(path string, payload any) error {
+	content, err := json.Marshal(payload)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", path, err)
+	}
+	sum := sha256.Sum256(content)
+	data, err := json.Marshal(envelope{SchemaVersion: schemaVersion, SHA256: hex.EncodeToString(sum[:]), Payload: content})
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", path, err)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	if err := writeSynced(path+".new", data); err != nil {
+		return errors.Join(err, os.Remove(path+".new"))
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return errors.Join(err, os.Remove(path+".new"))
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func writeSynced(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// syncDir makes a rename survive a power cut. Systems that cannot sync a folder say so with an error that changes nothing.
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	_ = d.Sync()
+	return d.Close()
+}
+
+// readState reads what writeState has written. It returns fs.ErrNotExist when there is no file, and errSetAside, with the
+// new name in its text, when there is one that cannot be believed.
+func readState(path string, payload any) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := decodeState(data, payload); err != nil {
+		aside := fmt.Sprintf("%s.damaged-%s", path, time.Now().UTC().Format("20060102T150405.000"))
+		if renameErr := os.Rename(path, aside); renameErr != nil {
+			return errors.Join(err, renameErr)
+		}
+		return fmt.Errorf("%w as %s: %w", errSetAside, aside, err)
+	}
+	return nil
+}
+
+func decodeState(data []byte, payload any) error {
+	var e envelope
+	if err := json.Unmarshal(data, &e); err != nil {
+		return fmt.Errorf("not a state file: %w", err)
+	}
+	if e.SchemaVersion != schemaVersion {
+		return fmt.Errorf("schema version %d, want %d", e.SchemaVersion, schemaVersion)
+	}
+	if sum := sha256.Sum256(e.Payload); hex.EncodeToString(sum[:]) != e.SHA256 {
+		return errors.New("checksum does not match")
+	}
+	if err := json.Unmarshal(e.Payload, payload); err != nil {
+		return fmt.Errorf("decode payload: %w", err)
+	}
+	return nil
+}
