@@ -140,14 +140,14 @@ func (s *Server) validate() error {
 func checkURL(path, text string, schemes ...string) error {
 	u, err := url.Parse(text)
 	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return fmt.Errorf("%s: not a URL", path) // the cause would quote it, and with it a password
 	}
 	for _, scheme := range schemes {
 		if u.Scheme == scheme && u.Host != "" {
 			return nil
 		}
 	}
-	return fmt.Errorf("%s: want a URL with one of the schemes %v and a host, got %q", path, schemes, text)
+	return fmt.Errorf("%s: want a URL with one of the schemes %v and a host, got %q", path, schemes, u.Redacted())
 }
 
 // parseUID reads a UUID or, as upstream does, a ULID, which has the same 16 bytes; the empty string is the zero UUID.

@@ -14,6 +14,7 @@ import (
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/config/configopaque"
+	"go.opentelemetry.io/collector/config/configtls"
 	"go.opentelemetry.io/collector/extension/extensionauth"
 
 	"github.com/collie-otel/collie/internal/agent"
@@ -60,12 +61,15 @@ func settingsKey(server Server) (string, error) {
 		}
 		return out
 	}
+	pems := func(c configtls.ClientConfig) []string {
+		return []string{string(c.CAPem), string(c.CertPem), string(c.KeyPem)}
+	}
 	shown := map[string]any{"proxy": server.Proxy.URL, "connect": headers(server.Proxy.ConnectHeaders), "max": server.MaxMessageSize}
 	if ws := server.WS.Get(); ws != nil {
-		shown["ws"], shown["headers"] = ws, headers(ws.Headers)
+		shown["ws"], shown["headers"], shown["pems"] = ws, headers(ws.Headers), pems(ws.TLS)
 	}
 	if h := server.HTTP.Get(); h != nil {
-		shown["http"], shown["headers"] = h, headers(h.Headers)
+		shown["http"], shown["headers"], shown["pems"] = h, headers(h.Headers), pems(h.TLS)
 	}
 	data, err := json.Marshal(shown)
 	if err != nil {

@@ -3,6 +3,7 @@ package opampextension
 import (
 	"cmp"
 	"maps"
+	"net/url"
 	"os"
 	"runtime"
 	"slices"
@@ -71,7 +72,11 @@ func found() map[string]string {
 	}
 	for pair := range strings.SplitSeq(os.Getenv("OTEL_RESOURCE_ATTRIBUTES"), ",") {
 		if key, value, ok := strings.Cut(pair, "="); ok && !slices.Contains(identifying, strings.TrimSpace(key)) {
-			add(strings.TrimSpace(key), strings.TrimSpace(value), nil)
+			value = strings.TrimSpace(value)
+			if decoded, err := url.PathUnescape(value); err == nil { // the variable's values are percent-encoded
+				value = decoded
+			}
+			add(strings.TrimSpace(key), value, nil)
 		}
 	}
 	return attributes
@@ -80,13 +85,13 @@ func found() map[string]string {
 func keyValues(values map[string]*protobufs.AnyValue) []*protobufs.KeyValue {
 	var list []*protobufs.KeyValue
 	for _, key := range slices.Sorted(maps.Keys(values)) {
-		list = append(list, &protobufs.KeyValue{Key: key, Value: values[key]})
+		list = append(list, &protobufs.KeyValue{Key: validUTF8(key), Value: values[key]})
 	}
 	return list
 }
 
 func text(s string) *protobufs.AnyValue {
-	return &protobufs.AnyValue{Value: &protobufs.AnyValue_StringValue{StringValue: s}}
+	return &protobufs.AnyValue{Value: &protobufs.AnyValue_StringValue{StringValue: validUTF8(s)}}
 }
 
 // anyValue converts an attribute of any type.

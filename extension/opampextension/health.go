@@ -1,6 +1,9 @@
 package opampextension
 
 import (
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -119,15 +122,17 @@ func (h *healthTree) build(now time.Time) (report *protobufs.ComponentHealth, ag
 		all.status = componentstatus.StatusOK
 	}
 	report = &protobufs.ComponentHealth{StartTimeUnixNano: nanos(h.started), ComponentHealthMap: map[string]*protobufs.ComponentHealth{}}
-	for group, components := range h.groups {
+	for _, group := range slices.Sorted(maps.Keys(h.groups)) { // in order, so that of two equal errors always the same is told
+		components := h.groups[group]
 		part := summary{healthy: true, status: componentstatus.StatusOK, grace: h.grace, now: now, at: h.started}
 		node := &protobufs.ComponentHealth{ComponentHealthMap: map[string]*protobufs.ComponentHealth{}}
-		for name, c := range components {
+		for _, name := range slices.Sorted(maps.Keys(components)) {
+			c := components[name]
 			node.ComponentHealthMap[name] = c.report()
 			part.add(group+"/"+name, c)
 			all.add(group+"/"+name, c)
-			if node.StartTimeUnixNano == 0 || nanos(c.started) < node.StartTimeUnixNano {
-				node.StartTimeUnixNano = nanos(c.started)
+			if started := nanos(c.started); started != 0 && (node.StartTimeUnixNano == 0 || started < node.StartTimeUnixNano) {
+				node.StartTimeUnixNano = started
 			}
 		}
 		part.fill(node)
@@ -135,7 +140,7 @@ func (h *healthTree) build(now time.Time) (report *protobufs.ComponentHealth, ag
 	}
 	all.fill(report)
 	if h.note != "" && report.LastError == "" {
-		report.LastError = h.note
+		report.LastError = validUTF8(h.note)
 	}
 	return report, all.again
 }
@@ -146,7 +151,7 @@ func (c *componentHealth) report() *protobufs.ComponentHealth {
 		StartTimeUnixNano: nanos(c.started), StatusTimeUnixNano: nanos(c.at),
 	}
 	if c.err != nil {
-		r.LastError = c.err.Error()
+		r.LastError = validUTF8(c.err.Error())
 	}
 	return r
 }
@@ -191,8 +196,11 @@ func (s *summary) add(name string, c *componentHealth) {
 }
 
 func (s *summary) fill(r *protobufs.ComponentHealth) {
-	r.Healthy, r.Status, r.LastError, r.StatusTimeUnixNano = s.healthy, s.status.String(), s.err, nanos(s.at)
+	r.Healthy, r.Status, r.LastError, r.StatusTimeUnixNano = s.healthy, s.status.String(), validUTF8(s.err), nanos(s.at)
 }
+
+// validUTF8 keeps a message sendable: a Protobuf string of other bytes cannot be encoded.
+func validUTF8(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
 func nanos(t time.Time) uint64 {
 	if t.IsZero() {
