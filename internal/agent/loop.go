@@ -104,32 +104,22 @@ func (s *Session) disconnect(ctx context.Context, l link) {
 func (s *Session) converse(ctx context.Context, settings Settings, l link) error {
 	beat := time.NewTimer(0) // the first message is sent at once
 	defer beat.Stop()
-	force, interval, sentAt := false, settings.Interval, time.Now()
+	interval, sentAt := settings.Interval, time.Now()
 	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-s.reconnect:
-			return errSettingsChanged
-		case <-l.lost():
-			return l.reason()
-		case m := <-l.incoming():
-			if err := s.answered(m, settings); err != nil {
-				return err
-			}
-			if offered := s.current().Interval; offered != interval {
-				interval = offered
+		force, err := s.await(ctx, settings, l, beat.C)
+		if err != nil {
+			return err
+		}
+		if wanted := s.current().Interval; wanted != interval {
+			interval = wanted
+			if beat.Stop(); interval > 0 {
 				beat.Reset(time.Until(sentAt.Add(interval)))
 			}
-		case <-s.report.wake:
-		case <-beat.C:
-			force = true
 		}
 		sent, later, err := s.send(ctx, l, force)
 		if err != nil {
 			return err
 		}
-		force = false
 		switch {
 		case later > 0: // a report that was put off
 			beat.Reset(later)
@@ -140,11 +130,37 @@ func (s *Session) converse(ctx context.Context, settings Settings, l link) error
 	}
 }
 
+// await returns when there may be something to send; force says that it is time for a heartbeat.
+func (s *Session) await(ctx context.Context, settings Settings, l link, beat <-chan time.Time) (force bool, err error) {
+	// Over HTTP the answer is there when the exchange is over. It is looked at before anything else is sent: the next
+	// answer would take its place.
+	select {
+	case m := <-l.incoming():
+		return false, s.answered(m, settings)
+	default:
+	}
+	select {
+	case <-ctx.Done():
+		return false, ctx.Err()
+	case <-s.reconnect:
+		return false, errSettingsChanged
+	case <-l.lost():
+		return false, l.reason()
+	case m := <-l.incoming():
+		return false, s.answered(m, settings)
+	case <-s.report.wake:
+		return false, nil
+	case <-beat:
+		return true, nil
+	}
+}
+
 // answered handles a message of the server; the first one that can be read means that the agent is connected.
 func (s *Session) answered(m *protobufs.ServerToAgent, settings Settings) error {
 	s.received.Add(1)
 	if m == nil {
-		return nil // malformed; counted, and said by the link
+		s.logger().Debug("Ignored a malformed message of the server.")
+		return nil
 	}
 	if err := s.receive(m); err != nil {
 		return err

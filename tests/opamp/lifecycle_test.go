@@ -3,7 +3,10 @@ package opamp
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -374,4 +377,116 @@ func TestPartialReload(t *testing.T) {
 	require.NotContains(t, body, "s3cr3t-value")
 	require.Equal(t, 1, countLines(e.collector.Log(), "Everything is ready."), "it was a partial reload")
 	requireOneSession(t, e, first, next)
+}
+
+// wss and https with a private CA and a client certificate: the server knows the agent by it, and a server that nobody has
+// vouched for hears nothing.
+func TestMutualTLS(t *testing.T) {
+	t.Parallel()
+	cert, key := harness.SelfSigned(t)
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	require.NoError(t, err)
+	pem, err := os.ReadFile(cert)
+	require.NoError(t, err)
+	pool := x509.NewCertPool()
+	require.True(t, pool.AppendCertsFromPEM(pem))
+	for transport, secure := range map[string]string{"ws": "wss", "http": "https"} {
+		t.Run(secure, func(t *testing.T) {
+			t.Parallel()
+			e := newEnv(t, transport)
+			front := httptest.NewUnstartedServer(http.HandlerFunc(e.server.serve))
+			front.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert}
+			front.StartTLS()
+			t.Cleanup(front.Close)
+			endpoint := secure + strings.TrimPrefix(front.URL, "https") + "/v1/opamp"
+
+			e.edit(func(_, c map[string]any) { c["endpoint"] = endpoint })
+			e.collector.Start()
+			harness.Await(t, 20*time.Second, "the refusal in the log", func() (bool, any) {
+				return strings.Contains(e.collector.Log(), "certificate signed by unknown authority"), nil
+			})
+			require.Empty(t, e.server.all())
+
+			// A reload with the CA and the certificate connects at once.
+			e.edit(func(_, c map[string]any) {
+				c["tls"] = map[string]any{"ca_file": cert, "cert_file": cert, "key_file": key}
+			})
+			e.collector.Signal(syscall.SIGHUP)
+			first, _ := e.server.await(0, "the first message", func(received) bool { return true })
+			require.True(t, isFull(first))
+		})
+	}
+}
+
+// Both transports go through a proxy that wants to be introduced to.
+func TestProxy(t *testing.T) {
+	t.Parallel()
+	for _, transport := range []string{"ws", "http"} {
+		t.Run(transport, func(t *testing.T) {
+			t.Parallel()
+			e := newEnv(t, transport)
+			cert, key := harness.SelfSigned(t)
+			pair, err := tls.LoadX509KeyPair(cert, key)
+			require.NoError(t, err)
+			front := httptest.NewUnstartedServer(http.HandlerFunc(e.server.serve))
+			front.TLS = &tls.Config{Certificates: []tls.Certificate{pair}}
+			front.StartTLS()
+			t.Cleanup(front.Close)
+			introduced := make(chan string, 16)
+			proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				introduced <- r.Method + " " + r.Host + " " + r.Header.Get("X-Introduction")
+				tunnel(w, r.Host)
+			}))
+			t.Cleanup(proxy.Close)
+			e.edit(func(opamp, c map[string]any) {
+				c["endpoint"] = transport + "s" + strings.TrimPrefix(front.URL, "https") + "/v1/opamp"
+				c["tls"] = map[string]any{"ca_file": cert}
+				opamp["server"].(map[string]any)["proxy"] = map[string]any{"url": proxy.URL, "connect_headers": map[string]any{"X-Introduction": "hello"}}
+			})
+			e.startSettled()
+			require.Equal(t, "CONNECT "+front.Listener.Addr().String()+" hello", <-introduced)
+		})
+	}
+}
+
+// tunnel answers a CONNECT.
+func tunnel(w http.ResponseWriter, target string) {
+	upstream, err := net.Dial("tcp", target)
+	if err != nil {
+		w.WriteHeader(http.StatusBadGateway)
+		return
+	}
+	w.WriteHeader(http.StatusOK)
+	client, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		_ = upstream.Close()
+		return
+	}
+	go func() { _, _ = io.Copy(upstream, client); _ = upstream.Close() }()
+	go func() { _, _ = io.Copy(client, upstream); _ = client.Close() }()
+}
+
+// A server that is not there yet keeps nobody from starting, and is found when it comes.
+func TestServerComesLater(t *testing.T) {
+	t.Parallel()
+	for _, transport := range []string{"ws", "http"} {
+		t.Run(transport, func(t *testing.T) {
+			t.Parallel()
+			e := newEnv(t, transport)
+			address := fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t, "127.0.0.1"))
+			e.edit(func(_, c map[string]any) { c["endpoint"] = transport + "://" + address + "/v1/opamp" })
+			e.collector.Start()
+			harness.Await(t, 20*time.Second, "a line in the log", func() (bool, any) {
+				return strings.Contains(e.collector.Log(), "OpAMP server is not reachable"), nil
+			})
+			l, err := net.Listen("tcp", address)
+			require.NoError(t, err)
+			late := &http.Server{Handler: http.HandlerFunc(e.server.serve)}
+			go func() { _ = late.Serve(l) }()
+			t.Cleanup(func() { _ = late.Close() })
+			first, _ := e.server.await(0, "the first message", func(received) bool { return true })
+			require.True(t, isFull(first))
+			require.Equal(t, 1, countLines(e.collector.Log(), "OpAMP server is not reachable"), "one line, not one per attempt")
+		})
+	}
 }
