@@ -161,7 +161,7 @@ func TestStateCannotBeWritten(t *testing.T) {
 	})
 }
 
-func FuzzDecodeState(f *testing.F) {
+func FuzzDecodeStateChecksum(f *testing.F) {
 	valid := writtenState(f)
 	var read content
 	require.NoError(f, decodeState(valid, &read), "a seed must reach the decoded state")

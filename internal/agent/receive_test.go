@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"encoding/json"
 	"testing"
 	"time"
 
@@ -129,24 +128,4 @@ func TestReceiveActs(t *testing.T) {
 			tc.check(t, s, restarts, err)
 		})
 	}
-}
-
-// FuzzDecodeState: what decodes has the checksum of what was written, and nothing panics.
-func FuzzDecodeState(f *testing.F) {
-	good, err := json.Marshal(envelope{SchemaVersion: schemaVersion, SHA256: "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a", Payload: json.RawMessage("{}")})
-	require.NoError(f, err)
-	f.Add(good)
-	f.Add([]byte("{}"))
-	f.Add([]byte("not JSON"))
-	reached := decodeState(good, &map[string]any{})
-	require.NoError(f, reached)
-	f.Fuzz(func(t *testing.T, data []byte) {
-		payload := map[string]any{}
-		if decodeState(data, &payload) != nil {
-			return
-		}
-		var e envelope
-		require.NoError(t, json.Unmarshal(data, &e))
-		require.Len(t, e.SHA256, 64)
-	})
 }
