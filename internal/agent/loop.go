@@ -120,11 +120,13 @@ func (s *Session) converse(ctx context.Context, settings Settings, l link) error
 		if err != nil {
 			return err
 		}
+		if sent {
+			sentAt = time.Now()
+		}
 		switch {
 		case later > 0: // a report that was put off
 			beat.Reset(later)
 		case sent && interval > 0: // heartbeats count from the last message
-			sentAt = time.Now()
 			beat.Reset(interval)
 		}
 	}
