@@ -128,6 +128,8 @@ func (s *Session) converse(ctx context.Context, settings Settings, l link) error
 			beat.Reset(later)
 		case sent && interval > 0: // heartbeats count from the last message
 			beat.Reset(interval)
+		case sent: // no heartbeats, and the first message need not be sent again
+			beat.Stop()
 		}
 	}
 }

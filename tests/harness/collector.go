@@ -70,6 +70,10 @@ func New(t testing.TB, opts Options) *Collector {
 		"COLLIE_HOST_NAME":          "test-host",
 		"COLLIE_RETRY_MAX_INTERVAL": "1s",
 	}
+	// Whoever names no backend gets one that refuses, and not what happens to listen on the default port.
+	for _, variable := range []string{"COLLIE_BACKEND_ENDPOINT", "COLLIE_GATEWAY_ENDPOINT", "COLLIE_BALANCER_ENDPOINT"} {
+		env[variable] = "127.0.0.1:9"
+	}
 	address := func(variable string, port int) string {
 		env[variable] = fmt.Sprint(port)
 		return fmt.Sprintf("%s:%d", opts.Listen, port)
