@@ -184,14 +184,16 @@ func TestAnyValue(t *testing.T) {
 		{"double", 1.5, &protobufs.AnyValue{Value: &protobufs.AnyValue_DoubleValue{DoubleValue: 1.5}}},
 		{"bytes", []byte{0, 255}, &protobufs.AnyValue{Value: &protobufs.AnyValue_BytesValue{BytesValue: []byte{0, 255}}}},
 		{
-			"slice", []any{true, int64(-7), []any{"a"}},
+			"slice",
+			[]any{true, int64(-7), []any{"a"}},
 			&protobufs.AnyValue{Value: &protobufs.AnyValue_ArrayValue{ArrayValue: &protobufs.ArrayValue{Values: []*protobufs.AnyValue{
 				boolean, integer,
 				{Value: &protobufs.AnyValue_ArrayValue{ArrayValue: &protobufs.ArrayValue{Values: []*protobufs.AnyValue{text("a")}}}},
 			}}}},
 		},
 		{
-			"map, sorted", map[string]any{"c": "x", "a": true, "b": int64(-7)},
+			"map, sorted",
+			map[string]any{"c": "x", "a": true, "b": int64(-7)},
 			&protobufs.AnyValue{Value: &protobufs.AnyValue_KvlistValue{KvlistValue: &protobufs.KeyValueList{Values: []*protobufs.KeyValue{
 				{Key: "a", Value: boolean}, {Key: "b", Value: integer}, {Key: "c", Value: text("x")},
 			}}}},
