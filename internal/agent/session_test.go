@@ -225,12 +225,17 @@ func TestSessionCloseIsBounded(t *testing.T) {
 	t.Parallel()
 	f := serve(t, &fakeServer{})
 	s := openSession(t, f.settings(t, HTTP))
-	stuck := make(chan struct{})
+	called, stuck := make(chan struct{}, 1), make(chan struct{})
 	s.settings.Client = &http.Client{Transport: roundTrip(func(*http.Request) (*http.Response, error) {
+		select {
+		case called <- struct{}{}:
+		default:
+		}
 		<-stuck // whatever its context says
 		return nil, io.ErrUnexpectedEOF
 	})}
 	s.Begin()
+	<-called
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.ErrorIs(t, s.Close(ctx), context.Canceled)
