@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +19,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/collie-otel/collie/internal/agent"
+	"github.com/collie-otel/collie/internal/reload"
+	"github.com/collie-otel/collie/internal/remoteconfig"
 )
 
 // processStarted is the start of the process, as far as the agent's health is concerned.
@@ -44,6 +44,9 @@ type opampExtension struct {
 	receiverStarted chan struct{}
 	orphaned        atomic.Bool
 	metrics         metric.Registration
+
+	manager *remoteconfig.Manager // nil unless the configuration came through the scheme opamp:
+	failure failure
 }
 
 var (
@@ -83,7 +86,7 @@ func (e *opampExtension) Start(ctx context.Context, host component.Host) error {
 	if e.session, err = agent.Acquire(e.sessionID(), opts, settings, e.wantRestart); err != nil {
 		return err
 	}
-	e.host = host
+	e.host, e.manager = host, remoteconfig.Current()
 	e.session.SetCapabilities(e.capabilities())
 	e.session.SetDescription(describe(e.cfg.AgentDescription, e.set.Resource.Attributes()))
 	if components := availableComponents(host); components != nil && e.cfg.Capabilities.ReportsAvailableComponents {
@@ -92,6 +95,9 @@ func (e *opampExtension) Start(ctx context.Context, host component.Host) error {
 	if e.cfg.Capabilities.ReportsHealth {
 		report, _ := e.health.build(time.Now())
 		e.session.SetHealth(report)
+	}
+	if err := e.attach(); err != nil {
+		return errors.Join(err, e.Shutdown(ctx))
 	}
 	if err := e.observe(); err != nil {
 		return errors.Join(err, e.Shutdown(ctx))
@@ -109,6 +115,7 @@ func (e *opampExtension) Start(ctx context.Context, host component.Host) error {
 // Shutdown gives the session back: in a reload it stays connected for the next run, else the server hears a goodbye.
 func (e *opampExtension) Shutdown(ctx context.Context) error {
 	if e.session == nil {
+		e.detachUnstarted()
 		return nil
 	}
 	if e.stop != nil {
@@ -121,34 +128,25 @@ func (e *opampExtension) Shutdown(ctx context.Context) error {
 	}
 	e.session.Custom.UnregisterAll()
 	e.session = nil
-	errs = errors.Join(errs, agent.Release(ctx, e.sessionID(), inReload()))
+	again := reload.InProgress()
+	errs = errors.Join(errs, agent.Release(ctx, e.sessionID(), again))
 	if e.orphaned.Load() {
 		errs = errors.Join(errs, errOrphaned)
+	}
+	if e.manager != nil {
+		e.manager.Detach(again, e.failure.String())
 	}
 	return errs
 }
 
 func (e *opampExtension) sessionID() string { return e.set.ID.String() }
 
-// inReload says whether the Collector is reloading its configuration. Nothing else tells an extension so: the calls that
-// stop it are the same as at the end of the process.
-func inReload() bool {
-	callers := make([]uintptr, 64)
-	frames := runtime.CallersFrames(callers[:runtime.Callers(1, callers)])
-	for {
-		frame, more := frames.Next()
-		if strings.HasSuffix(frame.Function, "otelcol.(*Collector).reloadConfiguration") {
-			return true
-		}
-		if !more {
-			return false
-		}
-	}
-}
-
 // Ready is called when all pipelines run.
 func (e *opampExtension) Ready() error {
 	e.health.setReady(true)
+	if e.manager != nil {
+		e.manager.Ready()
+	}
 	return nil
 }
 
@@ -161,6 +159,7 @@ func (e *opampExtension) NotReady() error {
 // ComponentStatusChanged is called under a lock of the Collector: it only takes note.
 func (e *opampExtension) ComponentStatusChanged(source *componentstatus.InstanceID, event *componentstatus.Event) {
 	e.health.update(source, event)
+	e.noteFailure(source, event)
 	if source.Kind() == component.KindReceiver && event.Status() == componentstatus.StatusStarting && e.health.isReady() {
 		select {
 		case e.receiverStarted <- struct{}{}:
@@ -210,7 +209,9 @@ func (e *opampExtension) capabilities() protobufs.AgentCapabilities {
 		{e.cfg.Capabilities.ReportsHealth, protobufs.AgentCapabilities_AgentCapabilities_ReportsHealth},
 		{e.cfg.Capabilities.ReportsHeartbeat, protobufs.AgentCapabilities_AgentCapabilities_ReportsHeartbeat},
 		{e.cfg.Capabilities.ReportsAvailableComponents, protobufs.AgentCapabilities_AgentCapabilities_ReportsAvailableComponents},
-		{e.cfg.Capabilities.AcceptsRestartCommand && canReload, protobufs.AgentCapabilities_AgentCapabilities_AcceptsRestartCommand},
+		{e.acceptsRemoteConfig(), protobufs.AgentCapabilities_AgentCapabilities_AcceptsRemoteConfig},
+		{e.acceptsRemoteConfig() && e.cfg.Capabilities.ReportsRemoteConfig, protobufs.AgentCapabilities_AgentCapabilities_ReportsRemoteConfig},
+		{e.cfg.Capabilities.AcceptsRestartCommand && (canReload || e.manager != nil), protobufs.AgentCapabilities_AgentCapabilities_AcceptsRestartCommand},
 	} {
 		if c.on {
 			all |= c.bit
@@ -224,9 +225,6 @@ const healthDelay = 50 * time.Millisecond
 
 // reportHealth hands the tree over whenever it has changed, or a grace period has ended.
 func (e *opampExtension) reportHealth(ctx context.Context) {
-	if !e.cfg.Capabilities.ReportsHealth {
-		return
-	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -237,7 +235,12 @@ func (e *opampExtension) reportHealth(ctx context.Context) {
 			timer.Reset(healthDelay)
 		case now := <-timer.C:
 			report, again := e.health.build(now)
-			e.session.SetHealth(report)
+			if e.cfg.Capabilities.ReportsHealth {
+				e.session.SetHealth(report)
+			}
+			if e.manager != nil {
+				e.manager.Health(e.health.problems())
+			}
 			if again > 0 {
 				timer.Reset(again)
 			}

@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/collector/extension"
 
 	"github.com/collie-otel/collie/internal/agent"
+	"github.com/collie-otel/collie/internal/remoteconfig"
 )
 
 // componentType is the type the extension is configured by.
@@ -32,8 +33,10 @@ func createDefaultConfig() component.Config {
 		Capabilities: Capabilities{
 			ReportsEffectiveConfig: true, ReportsHealth: true, ReportsHeartbeat: true,
 			ReportsAvailableComponents: true, AcceptsRestartCommand: true,
+			AcceptsRemoteConfig: true, ReportsRemoteConfig: true,
 		},
-		Storage:           Storage{Directory: "/var/lib/otelcol-collie/opamp"},
+		Storage:           Storage{Directory: remoteconfig.DefaultDirectory},
+		RemoteConfig:      remoteconfig.DefaultSettings(),
 		HealthGracePeriod: time.Minute,
 		PPIDPollInterval:  5 * time.Second,
 	}

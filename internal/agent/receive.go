@@ -76,6 +76,9 @@ func (s *Session) receive(m *protobufs.ServerToAgent) error {
 	if seconds := m.ConnectionSettings.GetOpamp().GetHeartbeatIntervalSeconds(); seconds > 0 {
 		s.setHeartbeat(time.Duration(min(seconds, uint64(maxRetryAfter/time.Second))) * time.Second)
 	}
+	if m.RemoteConfig != nil {
+		s.receiveRemoteConfig(m.RemoteConfig)
+	}
 	if m.CustomMessage != nil {
 		s.Custom.deliver(m.CustomMessage)
 	}

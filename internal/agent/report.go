@@ -19,10 +19,11 @@ const (
 	partComponents
 	partComponentDetails // beside partComponents: the components themselves, not only their hash
 	partCustomCapabilities
+	partRemoteConfigStatus
 	partCapabilities // in every message anyhow: a change of them is reason enough to send one
 
 	// allParts is what a full report has; details of components are sent on request only.
-	allParts = partDescription | partHealth | partEffectiveConfig | partComponents | partCustomCapabilities
+	allParts = partDescription | partHealth | partEffectiveConfig | partComponents | partCustomCapabilities | partRemoteConfigStatus
 )
 
 // fullReportEvery is how often a server gets a full report at most, however often it asks.
@@ -38,6 +39,7 @@ type report struct {
 	health       *protobufs.ComponentHealth
 	effective    *protobufs.EffectiveConfig
 	components   *protobufs.AvailableComponents
+	remoteConfig *protobufs.RemoteConfigStatus
 	custom       []string // custom capabilities
 	capabilities protobufs.AgentCapabilities
 	server       protobufs.ServerCapabilities // 0: not known, everything is accepted
@@ -115,6 +117,7 @@ var gated = map[protobufs.AgentCapabilities]part{
 	protobufs.AgentCapabilities_AgentCapabilities_ReportsHealth:              partHealth,
 	protobufs.AgentCapabilities_AgentCapabilities_ReportsEffectiveConfig:     partEffectiveConfig,
 	protobufs.AgentCapabilities_AgentCapabilities_ReportsAvailableComponents: partComponents,
+	protobufs.AgentCapabilities_AgentCapabilities_ReportsRemoteConfig:        partRemoteConfigStatus,
 }
 
 func (r *report) setServerCapabilities(c protobufs.ServerCapabilities) {
@@ -196,6 +199,9 @@ func (r *report) fill(m *protobufs.AgentToServer, parts part) {
 		if parts&partComponentDetails != 0 {
 			m.AvailableComponents = r.components
 		}
+	}
+	if parts&partRemoteConfigStatus != 0 && r.can(protobufs.AgentCapabilities_AgentCapabilities_ReportsRemoteConfig) {
+		m.RemoteConfigStatus = r.remoteConfig
 	}
 	// Sent when empty, too: an absent field never clears what the server has.
 	if parts&partCustomCapabilities != 0 {

@@ -34,6 +34,8 @@ type Session struct {
 	log       *zap.Logger
 	settings  Settings
 	restart   func()
+	// remoteConfig takes a configuration of the server.
+	remoteConfig func(hash []byte, files map[string]*protobufs.AgentConfigFile)
 	heartbeat time.Duration // as the server wants it; 0: as in settings
 
 	reconnect chan struct{} // capacity 1: the settings have changed
@@ -59,7 +61,7 @@ func Open(opts Options, settings Settings) (*Session, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := newReport()
 	s := &Session{
-		Custom: &Registry{report: r}, report: r, identity: id, log: opts.Logger, settings: settings, restart: func() {},
+		Custom: &Registry{report: r}, report: r, identity: id, log: opts.Logger, settings: settings, restart: func() {}, remoteConfig: func([]byte, map[string]*protobufs.AgentConfigFile) {},
 		reconnect: make(chan struct{}, 1), ctx: ctx, cancel: cancel, done: make(chan struct{}),
 	}
 	s.publishIdentity()
