@@ -128,7 +128,7 @@ func (e *opampExtension) Shutdown(ctx context.Context) error {
 	}
 	e.session.Custom.UnregisterAll()
 	e.session = nil
-	again := reload.InProgress()
+	again := reload.GoesOn()
 	errs = errors.Join(errs, agent.Release(ctx, e.sessionID(), again))
 	if e.orphaned.Load() {
 		errs = errors.Join(errs, errOrphaned)

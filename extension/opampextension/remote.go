@@ -40,7 +40,7 @@ func (e *opampExtension) attach() error {
 
 // detachUnstarted is for a run in which this extension was not reached, because another one did not start.
 func (e *opampExtension) detachUnstarted() {
-	if manager := remoteconfig.Current(); manager != nil && reload.InProgress() {
+	if manager := remoteconfig.Current(); manager != nil && reload.GoesOn() {
 		manager.Detach(true, "an extension did not start; the log of the Collector has the error")
 	}
 }

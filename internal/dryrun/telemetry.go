@@ -20,9 +20,6 @@ func (c Checker) createTelemetry(ctx context.Context, cfg component.Config) erro
 	// What was created has nothing to say: it must not connect to anything when it is ended.
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
-	// Creating traces sets the propagator of the whole process.
-	propagator := otel.GetTextMapPropagator()
-	defer otel.SetTextMapPropagator(propagator)
 	base := telemetry.Settings{BuildInfo: c.BuildInfo}
 	resource, err := c.Factories.Telemetry.CreateResource(ctx, base, cfg)
 	if err != nil {
@@ -31,6 +28,10 @@ func (c Checker) createTelemetry(ctx context.Context, cfg component.Config) erro
 	base.Resource = &resource
 	if own, ok := cfg.(*otelconftelemetry.Config); ok {
 		own.Metrics.Readers = pushing(own.Metrics.Readers)
+		if len(own.Traces.Processors) > 0 { // creating them sets the propagator of the whole process
+			propagator := otel.GetTextMapPropagator()
+			defer otel.SetTextMapPropagator(propagator)
+		}
 	}
 	var errs error
 	if _, shutdown, err := c.Factories.Telemetry.CreateLogger(ctx, telemetry.LoggerSettings{Settings: base, BuildZapLogger: buildAndClose}, cfg); err != nil {

@@ -1,5 +1,6 @@
-// Package reload tells a component whether it is shut down for a reload or for good. The calls that the Collector makes are
-// the same in both cases.
+// Package reload tells a component that is being shut down whether its process goes on. The Collector stops components in
+// a reload with the same calls as at its end, so what lives longer than one configuration (a connection, a socket) has to
+// ask here. What a component does with the answer is its own matter.
 package reload
 
 import (
@@ -8,22 +9,23 @@ import (
 	"sync/atomic"
 )
 
-// expected is process-wide: whoever runs the Collector again in the same process knows it before its components do.
+// expected is the answer for everything that is no reload of the Collector. It is one per process, as what it is about.
 var expected atomic.Bool
 
-// Expect says whether the process will run the Collector again after this run.
+// Expect is for a main that runs the Collector again when it has ended: while it is set, the end of a run (a failed start,
+// a fatal error) counts as a reload. It must be taken back before the run that is meant to be the last one is stopped.
 func Expect(again bool) { expected.Store(again) }
 
-// InProgress says whether the components that are shut down by the caller's caller will be built anew in this process: in a
-// reload of the configuration, or because another run is expected.
-func InProgress() bool { return expected.Load() || calledBy("otelcol.(*Collector).reloadConfiguration") }
+// GoesOn says whether a component that is shut down by its caller is followed by another one in this process.
+func GoesOn() bool { return expected.Load() || inReload() }
 
-func calledBy(function string) bool {
+// inReload looks for the Collector's reload among the callers: nothing else tells.
+func inReload() bool {
 	callers := make([]uintptr, 64)
 	frames := runtime.CallersFrames(callers[:runtime.Callers(1, callers)])
 	for {
 		frame, more := frames.Next()
-		if strings.HasSuffix(frame.Function, function) {
+		if strings.HasSuffix(frame.Function, "otelcol.(*Collector).reloadConfiguration") {
 			return true
 		}
 		if !more {

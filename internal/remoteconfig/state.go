@@ -2,9 +2,12 @@ package remoteconfig
 
 import (
 	"bytes"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/collie-otel/collie/internal/overlay"
 )
@@ -24,6 +27,16 @@ func (g *Generation) files() []overlay.File {
 		return nil
 	}
 	return g.Files
+}
+
+// hashField shows a hash: as text if it is one, else in hexadecimal digits.
+func hashField(hash []byte) zap.Field {
+	for _, c := range hash {
+		if c <= ' ' || c > '~' {
+			return zap.String("hash", hex.EncodeToString(hash))
+		}
+	}
+	return zap.ByteString("hash", hash)
 }
 
 // Stage is where a configuration failed.

@@ -110,7 +110,7 @@ func (m *Manager) promote() {
 	m.timer.Stop()
 	m.phase = phaseIdle
 	m.stored.promote()
-	m.host.Logger.Info("The remote configuration is good.", zap.Binary("hash", m.stored.Good.Hash))
+	m.host.Logger.Info("The remote configuration is good.", hashField(m.stored.Good.Hash))
 	m.settle()
 }
 

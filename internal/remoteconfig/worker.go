@@ -120,7 +120,7 @@ func (m *Manager) known(g *Generation) bool {
 	}
 	message, ok := m.stored.refused(g.Hash)
 	if ok {
-		m.host.Logger.Warn("The server offers a remote configuration that is known to be bad.", zap.Binary("hash", g.Hash), zap.String("reason", message))
+		m.host.Logger.Warn("The server offers a remote configuration that is known to be bad.", hashField(g.Hash), zap.String("reason", message))
 		m.stored.Status = Status{Hash: g.Hash, Outcome: Failed, Message: message}
 		m.settle()
 	}
@@ -130,7 +130,7 @@ func (m *Manager) known(g *Generation) bool {
 // refuse answers FAILED; what runs was not touched. The caller holds mu.
 func (m *Manager) refuse(g *Generation, stage Stage, err error) {
 	m.host.Logger.Error("The remote configuration is refused; the Collector goes on with the one that it runs.",
-		zap.Binary("hash", g.Hash), zap.String("stage", string(stage)), zap.Error(err))
+		hashField(g.Hash), zap.String("stage", string(stage)), zap.Error(err))
 	m.stored.refuse(time.Now(), g.Hash, stage, err.Error())
 	m.settle()
 }
@@ -155,7 +155,7 @@ func (m *Manager) begin(g *Generation, merged map[string]any) {
 		return
 	}
 	m.baseline = baseline
-	m.host.Logger.Info("Applying a remote configuration.", zap.Binary("hash", g.Hash))
+	m.host.Logger.Info("Applying a remote configuration.", hashField(g.Hash))
 	m.host.Report(m.stored.Status)
 	m.reload()
 }

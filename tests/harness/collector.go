@@ -28,6 +28,8 @@ type Options struct {
 	Listen string
 	// GRPCPort fixes the OTLP/gRPC port; 0 takes a free one.
 	GRPCPort int
+	// Binary is the program; default the built otelcol-collie.
+	Binary string
 	// Prefix is put before the command line, e.g. a command that enters a namespace and executes the rest.
 	Prefix []string
 }
@@ -109,7 +111,11 @@ func (c *Collector) Launch() {
 func (c *Collector) Signal(sig os.Signal) { c.run.Signal(sig) }
 
 func (c *Collector) argv(subcommand ...string) []string {
-	argv := append([]string{Binary(c.t, "otelcol-collie")}, subcommand...)
+	binary := c.opts.Binary
+	if binary == "" {
+		binary = Binary(c.t, "otelcol-collie")
+	}
+	argv := append([]string{binary}, subcommand...)
 	for _, config := range c.opts.Configs {
 		if config[0] != '/' {
 			config = Config(c.t, config)
