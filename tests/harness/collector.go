@@ -28,6 +28,8 @@ type Options struct {
 	Listen string
 	// GRPCPort fixes the OTLP/gRPC port; 0 takes a free one.
 	GRPCPort int
+	// MayPanic says that a panic in the log is what the test is about.
+	MayPanic bool
 	// Binary is the program; default the built otelcol-collie.
 	Binary string
 	// Prefix is put before the command line, e.g. a command that enters a namespace and executes the rest.
@@ -105,6 +107,7 @@ func (c *Collector) Start() {
 func (c *Collector) Launch() {
 	c.t.Helper()
 	c.run = start(c.t, c.opts.Name, c.dir, c.env, slices.Concat(c.opts.Prefix, c.argv(), c.opts.Args))
+	c.run.mayPanic = c.opts.MayPanic
 }
 
 // Signal sends a signal to the process.

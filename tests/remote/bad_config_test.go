@@ -113,7 +113,7 @@ func testBadConfig(t *testing.T, binary string, c badConfig) {
 	if c.dies { // a client whose connection was refused comes back after a second
 		local = strings.Replace(local, "soak: 300ms", "soak: 3s", 1)
 	}
-	e := start(t, options{base: local, binary: harness.Binary(t, binary), env: map[string]string{"TAKEN": taken.Addr().String()}})
+	e := start(t, options{base: local, panics: c.dies, binary: harness.Binary(t, binary), env: map[string]string{"TAKEN": taken.Addr().String()}})
 	e.fleet.push("good", addAttribute)
 	e.fleet.await(0, "good", "APPLIED")
 	pid, began := e.collector.PID(), e.startTime()
