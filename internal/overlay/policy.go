@@ -3,7 +3,6 @@ package overlay
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -29,7 +28,7 @@ type Policy struct {
 func (p Policy) Validate() error {
 	var errs []error
 	check := func(path string, lists map[string][]string) {
-		for _, kind := range slices.Sorted(maps.Keys(lists)) {
+		for _, kind := range sortedKeys(lists) {
 			if !slices.Contains(kinds, kind) {
 				errs = append(errs, fmt.Errorf("%s::%s: not a kind of component; there are %s", path, kind, strings.Join(kinds, ", ")))
 				continue
@@ -63,7 +62,7 @@ func (p Policy) Check(remote map[string]any) []error {
 		switch section := t[kind].(type) {
 		case nil:
 		case map[string]any:
-			for _, key := range slices.Sorted(maps.Keys(section)) {
+			for _, key := range sortedKeys(section) {
 				if err := p.checkID(kind, key); err != nil {
 					errs = append(errs, fmt.Errorf("%s::%s: %w", kind, key, err))
 				}

@@ -3,7 +3,6 @@ package overlay
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -27,7 +26,7 @@ func copyMap(m map[string]any, depth int) (map[string]any, error) {
 		return nil, errTooDeep
 	}
 	out := make(map[string]any, len(m))
-	for _, key := range slices.Sorted(maps.Keys(m)) {
+	for _, key := range sortedKeys(m) {
 		parts := strings.SplitN(key, confmap.KeyDelimiter, MaxDepth+1)
 		value, err := copyValue(m[key], depth+len(parts), true)
 		if err != nil {
