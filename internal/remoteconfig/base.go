@@ -21,6 +21,7 @@ type base struct {
 	// remove or change them.
 	extension string
 	keep      []string
+	plaintext bool // the agent is connected without TLS
 	local     local
 }
 
@@ -106,6 +107,8 @@ func (b *base) resolve(ctx context.Context, section map[string]any) error {
 		return fmt.Errorf("extensions::%s::remote_config: %w", b.extension, err)
 	}
 	for _, transport := range []string{"ws", "http"} {
+		endpoint, _ := conf.Get("server::" + transport + "::endpoint").(string)
+		b.plaintext = b.plaintext || strings.HasPrefix(endpoint, "ws:") || strings.HasPrefix(endpoint, "http:")
 		if auth, ok := conf.Get("server::" + transport + "::auth").(string); ok && auth != "" {
 			b.keep = append(b.keep, auth)
 		}

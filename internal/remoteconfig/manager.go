@@ -22,8 +22,8 @@ const stateFile = "remote-config.json"
 type Host struct {
 	Checker dryrun.Checker
 	Logger  *zap.Logger
-	// Report tells the server; it must not block.
-	Report func(Status)
+	// Report and ReportConnections tell the server; they must not block.
+	Report, ReportConnections func(Status)
 	// Note puts a sentence into the agent's health although its components are well; empty takes it away.
 	Note func(string)
 	// Grace is how long a component may have a recoverable error.
@@ -72,18 +72,19 @@ type Manager struct {
 	stored   stored
 
 	base     *base
-	fallback *base             // to return to when base does not start
-	badBase  [32]byte          // sum of a base file that was refused
-	note     string            // see Host.Note
-	offered  *Generation       // the newest, not looked at yet
-	running  run               // of the last Retrieve
-	wasReady bool              // any configuration has become ready in this process
-	closing  bool              // the run ends in order
-	fatal    error             // a component has ended the run
-	failures int               // of the base file alone, since it was last ready
+	fallback *base          // to return to when base does not start
+	badBase  [32]byte       // sum of a base file that was refused
+	note     string         // see Host.Note
+	offered  *Generation    // the newest, not looked at yet
+	offers   *pendingOffers // the newest connection settings, not looked at yet
+	running  run            // of the last Retrieve
+	wasReady bool           // any configuration has become ready in this process
+	closing  bool           // the run ends in order
+	fatal    error          // a component has ended the run
+	failures int            // of the base file alone, since it was last ready
 	phase    phase
-	deadline time.Time         // phaseStarting
-	timer    *time.Timer       // calls tick
+	deadline time.Time   // phaseStarting
+	timer    *time.Timer // calls tick
 	failing  map[string]Problem
 	baseline map[string]Problem // failing before the trial
 	clean    time.Time          // phaseSoaking: since when nothing fails that did not before; zero while something does
@@ -92,7 +93,7 @@ type Manager struct {
 
 func newManager(path string, exec func() error) *Manager {
 	m := &Manager{path: path, exec: exec, wake: make(chan struct{}, 1), host: Host{
-		Logger: zap.NewNop(), Report: func(Status) {}, Note: func(string) {},
+		Logger: zap.NewNop(), Report: func(Status) {}, ReportConnections: func(Status) {}, Note: func(string) {},
 	}}
 	m.timer = time.AfterFunc(time.Hour, m.tick)
 	m.timer.Stop()
@@ -130,7 +131,13 @@ func (m *Manager) persist() error {
 // caller holds mu.
 func (m *Manager) settle() {
 	_ = m.persist()
+	m.report()
+}
+
+// report tells the server the last word on both subjects; it is sent only if it is new. The caller holds mu.
+func (m *Manager) report() {
 	m.host.Report(m.stored.Status)
+	m.host.ReportConnections(m.stored.Connections)
 }
 
 // setNote keeps the note for the runs to come. The caller holds mu.
@@ -161,7 +168,7 @@ func (m *Manager) Attach(host Host) {
 		m.timer.Reset(time.Until(m.deadline))
 	}
 	host.Note(m.note)
-	host.Report(m.stored.Status)
+	m.report()
 }
 
 // Detach is called when the extension is shut down; again says that the process will run the Collector again. failed is

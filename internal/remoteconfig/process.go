@@ -124,6 +124,6 @@ func (m *Manager) Preview(ctx context.Context, g *Generation) (effective *dryrun
 	if err != nil {
 		return nil, stage, err
 	}
-	effective, err = checker.Resolve(ctx, m.source(merged))
+	effective, err = checker.Resolve(ctx, m.source(merged.conf))
 	return effective, StageDryRun, err
 }

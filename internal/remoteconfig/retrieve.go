@@ -79,9 +79,12 @@ func (m *Manager) refuseBase(b *base, err error) {
 func (m *Manager) choose() (map[string]any, *Generation, error) {
 	for {
 		g := m.stored.current()
-		merged, err := merge(m.base, g)
-		if err == nil || g == nil {
-			return merged, g, err
+		merged, err := merge(m.base, g, m.dir)
+		if err == nil {
+			return merged.conf, g, nil
+		}
+		if g == nil {
+			return nil, nil, err
 		}
 		if m.stored.Trial != nil {
 			m.stored.refuseTrial(time.Now(), StageMerge, err.Error())
@@ -89,13 +92,6 @@ func (m *Manager) choose() (map[string]any, *Generation, error) {
 			m.stored.demote(time.Now(), StageMerge, err.Error())
 		}
 	}
-}
-
-// merge makes the configuration of a base file and a generation.
-func merge(b *base, g *Generation) (map[string]any, error) {
-	return overlay.Merge(overlay.Input{
-		Base: b.conf, Remote: g.files(), Mode: b.local.RemoteConfig.Mode, ExtensionID: b.extension, Keep: b.keep,
-	})
 }
 
 // digest tells two merged configurations apart.
@@ -108,8 +104,9 @@ func digest(merged map[string]any) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// check passes a configuration through policy, merge and dry run, and says where it failed.
-func (m *Manager) check(ctx context.Context, checker dryrun.Checker, b *base, g *Generation) (map[string]any, Stage, error) {
+// check passes a configuration through policy, merge and dry run, and says where it failed. Files that it refers to are
+// on disk afterwards.
+func (m *Manager) check(ctx context.Context, checker dryrun.Checker, b *base, g *Generation) (*mergeResult, Stage, error) {
 	aliases := func(kind, name string) []string { return dryrun.Aliases(checker.Factories, kind, name) }
 	remote, err := overlay.Remote(g.files())
 	if err != nil {
@@ -118,11 +115,14 @@ func (m *Manager) check(ctx context.Context, checker dryrun.Checker, b *base, g 
 	if errs := b.local.RemoteConfig.policy(aliases).Check(remote); len(errs) > 0 {
 		return nil, StagePolicy, errors.Join(errs...)
 	}
-	merged, err := merge(b, g)
+	merged, err := merge(b, g, m.dir)
 	if err != nil {
 		return nil, StageMerge, err
 	}
-	if _, err := checker.Check(ctx, m.source(merged)); err != nil {
+	if err := writeFiles(&merged.files); err != nil {
+		return nil, StageState, err
+	}
+	if _, err := checker.Check(ctx, m.source(merged.conf)); err != nil {
 		return nil, StageDryRun, err
 	}
 	return merged, "", nil

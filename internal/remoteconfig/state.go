@@ -18,9 +18,43 @@ type Generation struct {
 	Hash []byte `json:"hash"`
 	// Files are its named files; none is a configuration too, and means the base file.
 	Files []overlay.File `json:"files"`
+	// Offers are the connection settings beside it; nil when there were none.
+	Offers *Offers `json:"offers,omitempty"`
 }
 
-func (g *Generation) is(hash []byte) bool { return g != nil && bytes.Equal(g.Hash, hash) }
+// subject is what a server's word, and the agent's answer, is about.
+type subject string
+
+const (
+	aboutConfig      subject = "config"
+	aboutConnections subject = "connections"
+)
+
+// hash is the server's name for that part of a generation.
+func (g *Generation) hash(about subject) []byte {
+	switch {
+	case g == nil:
+		return nil
+	case about == aboutConfig:
+		return g.Hash
+	case g.Offers == nil:
+		return nil
+	default:
+		return g.Offers.Hash
+	}
+}
+
+// is says whether that part of a generation is the one of this name.
+func (g *Generation) is(about subject, hash []byte) bool {
+	return len(hash) > 0 && bytes.Equal(g.hash(about), hash)
+}
+
+func (g *Generation) offers() *Offers {
+	if g == nil {
+		return nil
+	}
+	return g.Offers
+}
 
 func (g *Generation) files() []overlay.File {
 	if g == nil {
@@ -72,6 +106,7 @@ type Status struct {
 
 // refusal remembers a bad configuration: it is not tried again.
 type refusal struct {
+	About   subject   `json:"about"`
 	Hash    []byte    `json:"hash"`
 	Message string    `json:"message"`
 	At      time.Time `json:"at"`
@@ -87,9 +122,12 @@ type stored struct {
 	Previous *Generation `json:"previous,omitempty"`
 	// Trial is one that has passed the checks and not yet the soak. It is on disk before anything is touched.
 	Trial *Generation `json:"trial,omitempty"`
-	Bad   []refusal   `json:"bad,omitempty"`
+	// TrialOf is in which part the trial differs from Good.
+	TrialOf subject   `json:"trial_of,omitempty"`
+	Bad     []refusal `json:"bad,omitempty"`
 
-	Status Status `json:"status"`
+	Status      Status `json:"status"`
+	Connections Status `json:"connections"` // the same for connection settings
 	// Running is true while a process runs: one that finds it true at its start knows that the last one crashed.
 	Running bool        `json:"running"`
 	Crashes []time.Time `json:"crashes,omitempty"` // of Good
@@ -131,29 +169,41 @@ func (s *stored) crashed(now time.Time, loop CrashLoop, what string) bool {
 
 // demote takes the good configuration back, for the one before it.
 func (s *stored) demote(now time.Time, stage Stage, reason string) {
-	s.refuse(now, s.Good.Hash, stage, reason)
+	about := aboutConfig
+	if s.Good.Offers != nil && bytes.Equal(s.Good.Hash, s.Previous.hash(aboutConfig)) {
+		about = aboutConnections
+	}
+	s.refuse(now, about, s.Good.hash(about), stage, reason)
 	s.Good, s.Previous, s.Crashes = s.Previous, nil, nil
 }
 
 // refuseTrial ends the trial: what was good before is to run again.
 func (s *stored) refuseTrial(now time.Time, stage Stage, reason string) {
-	s.refuse(now, s.Trial.Hash, stage, reason)
+	s.refuse(now, s.TrialOf, s.Trial.hash(s.TrialOf), stage, reason)
 	s.Trial = nil
 }
 
 // refuse remembers a bad configuration and makes FAILED the last word on it.
-func (s *stored) refuse(now time.Time, hash []byte, stage Stage, reason string) {
+func (s *stored) refuse(now time.Time, about subject, hash []byte, stage Stage, reason string) {
 	message := string(stage) + ": " + reason
-	s.Status = Status{Hash: hash, Outcome: Failed, Message: message}
-	s.Bad = slices.DeleteFunc(s.Bad, func(r refusal) bool { return bytes.Equal(r.Hash, hash) })
-	s.Bad = append([]refusal{{Hash: hash, Message: message, At: now}}, s.Bad...)
+	*s.status(about) = Status{Hash: hash, Outcome: Failed, Message: message}
+	s.Bad = slices.DeleteFunc(s.Bad, func(r refusal) bool { return r.About == about && bytes.Equal(r.Hash, hash) })
+	s.Bad = append([]refusal{{About: about, Hash: hash, Message: message, At: now}}, s.Bad...)
 	s.Bad = s.Bad[:min(len(s.Bad), mostRefusals)]
 }
 
+// status is the last word on a subject.
+func (s *stored) status(about subject) *Status {
+	if about == aboutConnections {
+		return &s.Connections
+	}
+	return &s.Status
+}
+
 // refused finds why a configuration is known to be bad.
-func (s *stored) refused(hash []byte) (message string, ok bool) {
+func (s *stored) refused(about subject, hash []byte) (message string, ok bool) {
 	for _, r := range s.Bad {
-		if bytes.Equal(r.Hash, hash) {
+		if r.About == about && bytes.Equal(r.Hash, hash) {
 			return r.Message, true
 		}
 	}
@@ -161,16 +211,20 @@ func (s *stored) refused(hash []byte) (message string, ok bool) {
 }
 
 // try begins a trial.
-func (s *stored) try(g *Generation) {
-	s.Trial = g
-	s.Status = Status{Hash: g.Hash, Outcome: Applying}
+func (s *stored) try(g *Generation, about subject) {
+	s.Trial, s.TrialOf = g, about
+	*s.status(about) = Status{Hash: g.hash(about), Outcome: Applying}
 }
 
 // promote ends the trial: it was good.
 func (s *stored) promote() {
-	if s.Good != nil && !s.Good.is(s.Trial.Hash) {
+	hash := s.Trial.hash(s.TrialOf)
+	if s.Good != nil && !s.Good.is(s.TrialOf, hash) {
 		s.Previous = s.Good
 	}
 	s.Good, s.Trial, s.Crashes = s.Trial, nil, nil
-	s.Status = Status{Hash: s.Good.Hash, Outcome: Applied}
+	// A later offer may have been refused meanwhile: its FAILED stays the last word.
+	if last := s.status(s.TrialOf); bytes.Equal(last.Hash, hash) {
+		*last = Status{Hash: hash, Outcome: Applied}
+	}
 }

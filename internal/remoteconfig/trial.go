@@ -110,8 +110,10 @@ func (m *Manager) promote() {
 	m.timer.Stop()
 	m.phase = phaseIdle
 	m.stored.promote()
-	m.host.Logger.Info("The remote configuration is good.", hashField(m.stored.Good.Hash))
+	m.host.Logger.Info("The remote configuration is good.", zap.String("about", string(m.stored.TrialOf)), hashField(m.stored.Good.hash(m.stored.TrialOf)))
+	m.tidy()
 	m.settle()
+	m.nudge()
 }
 
 // giveUp ends the trial of a configuration that runs: back to the one before. The caller holds mu.

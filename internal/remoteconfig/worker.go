@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/open-telemetry/opamp-go/protobufs"
 	"go.uber.org/zap"
 )
 
@@ -19,6 +20,20 @@ func (m *Manager) Offer(g *Generation) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.offered = g
+	m.nudge()
+}
+
+// pendingOffers are connection settings as they came in.
+type pendingOffers struct {
+	hash     []byte
+	settings *protobufs.ConnectionSettingsOffers
+}
+
+// OfferConnections takes settings for own telemetry and exporters; the newest ones win. It does not block.
+func (m *Manager) OfferConnections(hash []byte, settings *protobufs.ConnectionSettingsOffers) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.offers = &pendingOffers{hash, settings}
 	m.nudge()
 }
 
@@ -44,8 +59,12 @@ func (m *Manager) work() (stop func()) {
 			case <-ctx.Done():
 				return
 			case <-m.wake:
-				if g := m.take(); g != nil {
-					m.consider(ctx, g)
+				for {
+					g, about := m.take()
+					if g == nil {
+						break
+					}
+					m.consider(ctx, g, about)
 				}
 			case <-ticker.C:
 				now, err := os.Stat(m.path)
@@ -72,22 +91,35 @@ func same(a, b fs.FileInfo) bool {
 // busy says whether the Collector is between two configurations: whatever comes in waits until it is ready. The caller holds mu.
 func (m *Manager) busy() bool { return m.phase == phaseReloading || m.phase == phaseStarting }
 
-// take returns the newest offer, unless it has to wait; Ready asks again.
-func (m *Manager) take() *Generation {
+// take returns the newest offer as what would run with it, unless it has to wait: for Ready, or for the end of a trial that
+// is about something else.
+func (m *Manager) take() (*Generation, subject) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.busy() {
-		return nil
+	current := m.stored.current()
+	waits := func(about subject) bool { return m.busy() || m.stored.Trial != nil && m.stored.TrialOf != about }
+	if m.offered != nil && !waits(aboutConfig) {
+		g := &Generation{Hash: m.offered.Hash, Files: m.offered.Files, Offers: current.offers()}
+		m.offered = nil
+		return g, aboutConfig
 	}
-	g := m.offered
-	m.offered = nil
-	return g
+	if m.offers != nil && !waits(aboutConnections) {
+		pending := m.offers
+		m.offers = nil
+		offers, err := current.offers().updated(pending.hash, pending.settings)
+		if err != nil {
+			m.host.Logger.Error("Offered connection settings cannot be kept.", zap.Error(err))
+			return nil, ""
+		}
+		return &Generation{Hash: current.hash(aboutConfig), Files: current.files(), Offers: offers}, aboutConnections
+	}
+	return nil, ""
 }
 
 // consider decides on an offer: known, refused, or on trial.
-func (m *Manager) consider(ctx context.Context, g *Generation) {
+func (m *Manager) consider(ctx context.Context, g *Generation, about subject) {
 	m.mu.Lock()
-	if m.known(g) {
+	if m.known(g, about) {
 		m.mu.Unlock()
 		return
 	}
@@ -98,65 +130,79 @@ func (m *Manager) consider(ctx context.Context, g *Generation) {
 
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err != nil {
-		m.refuse(g, stage, err)
-		return
+	switch {
+	case err != nil:
+		m.refuse(g, about, stage, err)
+	case m.busy() || m.base != b: // the Collector was reloaded meanwhile: once more
+		m.again(g, about)
+	default:
+		m.begin(g, about, merged)
 	}
-	if m.busy() || m.base != b {
-		m.offered = g // the Collector was reloaded meanwhile: once more
-		return
+}
+
+// again puts an offer back, unless there is a newer one. The caller holds mu.
+func (m *Manager) again(g *Generation, about subject) {
+	if about == aboutConfig && m.offered == nil {
+		m.offered = g
 	}
-	m.begin(g, merged)
+	if settings, err := g.offers().message(); about == aboutConnections && m.offers == nil && err == nil {
+		m.offers = &pendingOffers{g.Offers.Hash, settings}
+	}
 }
 
 // known answers an offer that needs no work. The caller holds mu.
-func (m *Manager) known(g *Generation) bool {
-	if current := m.stored.current(); current.is(g.Hash) {
-		if current == m.stored.Good {
-			m.stored.Status = Status{Hash: g.Hash, Outcome: Applied}
+func (m *Manager) known(g *Generation, about subject) bool {
+	hash := g.hash(about)
+	if current := m.stored.current(); current.is(about, hash) {
+		if m.stored.Trial == nil || m.stored.TrialOf != about {
+			*m.stored.status(about) = Status{Hash: hash, Outcome: Applied}
 			m.settle()
 		}
 		return true
 	}
-	message, ok := m.stored.refused(g.Hash)
+	message, ok := m.stored.refused(about, hash)
 	if ok {
-		m.host.Logger.Warn("The server offers a remote configuration that is known to be bad.", hashField(g.Hash), zap.String("reason", message))
-		m.stored.Status = Status{Hash: g.Hash, Outcome: Failed, Message: message}
+		m.host.Logger.Warn("The server offers what is known to be bad.", zap.String("about", string(about)), hashField(hash), zap.String("reason", message))
+		*m.stored.status(about) = Status{Hash: hash, Outcome: Failed, Message: message}
 		m.settle()
 	}
 	return ok
 }
 
 // refuse answers FAILED; what runs was not touched. The caller holds mu.
-func (m *Manager) refuse(g *Generation, stage Stage, err error) {
+func (m *Manager) refuse(g *Generation, about subject, stage Stage, err error) {
 	m.host.Logger.Error("The remote configuration is refused; the Collector goes on with the one that it runs.",
-		hashField(g.Hash), zap.String("stage", string(stage)), zap.Error(err))
-	m.stored.refuse(time.Now(), g.Hash, stage, err.Error())
+		zap.String("about", string(about)), hashField(g.hash(about)), zap.String("stage", string(stage)), zap.Error(err))
+	m.stored.refuse(time.Now(), about, g.hash(about), stage, err.Error())
+	m.tidy()
 	m.settle()
 }
 
 // begin puts a configuration on trial. The marker is on disk before anything is touched: whatever happens from here on, the
 // next process knows. The caller holds mu.
-func (m *Manager) begin(g *Generation, merged map[string]any) {
+func (m *Manager) begin(g *Generation, about subject, merged *mergeResult) {
+	if len(merged.ignored) > 0 {
+		m.host.Logger.Warn("Some of the offered connection settings are for nothing that the Collector has.", zap.Strings("ignored", merged.ignored))
+	}
 	baseline := m.failing
 	if m.stored.Trial != nil {
 		baseline = m.baseline // the last configuration that was good had these
 	}
 	before := m.stored
-	m.stored.try(g)
-	if same := digest(merged); same != "" && same == m.running.digest && before.Trial == nil {
+	m.stored.try(g, about)
+	if same := digest(merged.conf); same != "" && same == m.running.digest && before.Trial == nil {
 		m.running.generation = g
 		m.promote() // nothing changes, and so nothing is restarted
 		return
 	}
 	if err := m.persist(); err != nil {
 		m.stored = before
-		m.refuse(g, StageState, err)
+		m.refuse(g, about, StageState, err)
 		return
 	}
 	m.baseline = baseline
-	m.host.Logger.Info("Applying a remote configuration.", hashField(g.Hash))
-	m.host.Report(m.stored.Status)
+	m.host.Logger.Info("Applying a remote configuration.", zap.String("about", string(about)), hashField(g.hash(about)))
+	m.report()
 	m.reload()
 }
 
