@@ -47,6 +47,8 @@ type opampExtension struct {
 
 	manager *remoteconfig.Manager // nil unless the configuration came through the scheme opamp:
 	failure failure
+	// reported is the effective configuration of this run.
+	reported atomic.Pointer[protobufs.EffectiveConfig]
 }
 
 var (
@@ -106,6 +108,9 @@ func (e *opampExtension) Start(ctx context.Context, host component.Host) error {
 	e.stop = stop
 	e.running.Go(func() { e.reportHealth(running) })
 	e.running.Go(func() { e.serve(running) })
+	if e.acceptsRemoteConfig() {
+		e.running.Go(func() { e.servePlans(running) })
+	}
 	if e.cfg.PPID != 0 {
 		e.running.Go(func() { e.watchParent(running) })
 	}
@@ -153,6 +158,9 @@ func (e *opampExtension) Ready() error {
 // NotReady is called before the pipelines are stopped.
 func (e *opampExtension) NotReady() error {
 	e.health.setReady(false)
+	if e.manager != nil {
+		e.manager.NotReady()
+	}
 	return nil
 }
 
@@ -161,10 +169,15 @@ func (e *opampExtension) ComponentStatusChanged(source *componentstatus.Instance
 	e.health.update(source, event)
 	e.noteFailure(source, event)
 	if source.Kind() == component.KindReceiver && event.Status() == componentstatus.StatusStarting && e.health.isReady() {
-		select {
-		case e.receiverStarted <- struct{}{}:
-		default:
-		}
+		e.wantReread()
+	}
+}
+
+// wantReread has the configuration reported anew, in a moment.
+func (e *opampExtension) wantReread() {
+	select {
+	case e.receiverStarted <- struct{}{}:
+	default:
 	}
 }
 
@@ -187,6 +200,7 @@ func (e *opampExtension) reportConfig(effective, unexpanded *confmap.Conf) error
 	report, err := effectiveConfig(effective, unexpanded, e.cfg.Capabilities.ReportsRawConfig)
 	if err == nil {
 		e.session.SetEffectiveConfig(report)
+		e.reported.Store(report)
 	}
 	return err
 }

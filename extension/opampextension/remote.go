@@ -30,6 +30,7 @@ func (e *opampExtension) attach() error {
 	session := e.session
 	e.manager.Attach(remoteconfig.Host{
 		Checker: checker, Logger: e.set.Logger, Grace: e.cfg.HealthGracePeriod, Note: e.health.setNote,
+		Reread: e.wantReread, ReportConnections: func(remoteconfig.Status) {},
 		Report: func(s remoteconfig.Status) { session.SetRemoteConfigStatus(statusMessage(s)) },
 	})
 	session.OnRemoteConfig(func(hash []byte, files map[string]*protobufs.AgentConfigFile) {

@@ -87,7 +87,13 @@ func (e *opampExtension) reportReread(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	result, err := checker.Resolve(ctx, dryrun.Source{URIs: dryrun.URIs(os.Args[1:])})
+	resolve := func(ctx context.Context) (*dryrun.Result, error) {
+		return checker.Resolve(ctx, dryrun.Source{URIs: dryrun.URIs(os.Args[1:])})
+	}
+	if e.manager != nil {
+		resolve = e.manager.Running
+	}
+	result, err := resolve(ctx)
 	if err != nil {
 		return err
 	}

@@ -53,6 +53,9 @@ func (c Checker) Check(ctx context.Context, source Source) (*Result, error) {
 	case err := <-done:
 		return result, err
 	case <-ctx.Done():
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return nil, ctx.Err()
+		}
 		return nil, fmt.Errorf("the check has not ended within %v: a component hangs when it is created", Limit)
 	}
 }

@@ -26,6 +26,8 @@ type Host struct {
 	Report, ReportConnections func(Status)
 	// Note puts a sentence into the agent's health although its components are well; empty takes it away.
 	Note func(string)
+	// Reread has the effective configuration reported anew: a partial reload tells nobody of it.
+	Reread func()
 	// Grace is how long a component may have a recoverable error.
 	Grace time.Duration
 }
@@ -79,6 +81,8 @@ type Manager struct {
 	offers   *pendingOffers // the newest connection settings, not looked at yet
 	running  run            // of the last Retrieve
 	wasReady bool           // any configuration has become ready in this process
+	down     bool           // the service was taken down, and is not ready again
+	partial  bool           // phaseStarting, but the service was not taken down: only receivers change, or it will be
 	closing  bool           // the run ends in order
 	fatal    error          // a component has ended the run
 	failures int            // of the base file alone, since it was last ready
@@ -93,7 +97,7 @@ type Manager struct {
 
 func newManager(path string, exec func() error) *Manager {
 	m := &Manager{path: path, exec: exec, wake: make(chan struct{}, 1), host: Host{
-		Logger: zap.NewNop(), Report: func(Status) {}, ReportConnections: func(Status) {}, Note: func(string) {},
+		Logger: zap.NewNop(), Report: func(Status) {}, ReportConnections: func(Status) {}, Note: func(string) {}, Reread: func() {},
 	}}
 	m.timer = time.AfterFunc(time.Hour, m.tick)
 	m.timer.Stop()

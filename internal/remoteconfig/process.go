@@ -115,10 +115,23 @@ func (m *Manager) source(candidate map[string]any) dryrun.Source {
 	return dryrun.Source{URIs: uris, Candidate: candidate}
 }
 
+// Running is what runs, resolved once more.
+func (m *Manager) Running(ctx context.Context) (*dryrun.Result, error) {
+	m.mu.Lock()
+	b, g, checker := m.base, m.running.generation, m.host.Checker
+	m.mu.Unlock()
+	merged, err := merge(b, g, m.dir)
+	if err != nil {
+		return nil, err
+	}
+	return checker.Resolve(ctx, m.source(merged.conf))
+}
+
 // Preview is what a configuration would come to if it were offered; nothing changes.
 func (m *Manager) Preview(ctx context.Context, g *Generation) (effective *dryrun.Result, stage Stage, err error) {
 	m.mu.Lock()
 	b, checker := m.base, m.host.Checker
+	g = &Generation{Hash: g.Hash, Files: g.Files, Offers: m.stored.current().offers()}
 	m.mu.Unlock()
 	merged, stage, err := m.check(ctx, checker, b, g)
 	if err != nil {

@@ -38,12 +38,21 @@ func (m *Manager) Retrieve(ctx context.Context, watch confmap.WatcherFunc) (*con
 	}
 	m.running = run{generation: generation, digest: digest(merged)}
 	m.phase, m.fatal, m.closing, m.watch = phaseStarting, nil, false, watch
+	m.partial = m.wasReady && !m.down
 	if m.attached {
-		m.deadline = time.Now().Add(m.settings().StartTimeout)
-		m.timer.Reset(m.settings().StartTimeout)
+		limit := m.settings().StartTimeout
+		if m.partial {
+			limit = partialLimit
+		}
+		m.deadline = time.Now().Add(limit)
+		m.timer.Reset(limit)
 	}
 	return confmap.NewRetrieved(merged, confmap.WithRetrievedClose(m.unwatch))
 }
+
+// partialLimit is how long the Collector gets to take the service down after all, if it cannot change receivers alone
+// (feature gate service.partialReload). It tells nobody when it can.
+const partialLimit = time.Second
 
 // reread reads the base file. Of a Collector that runs already it returns only a changed one, and checks it: the service
 // is down at this moment, and must come back whatever the file says.

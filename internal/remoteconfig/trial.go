@@ -9,11 +9,23 @@ import (
 	"go.uber.org/zap"
 )
 
+// NotReady is called before the pipelines are taken down.
+func (m *Manager) NotReady() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.down = true
+}
+
 // Ready is called when all pipelines run.
 func (m *Manager) Ready() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.wasReady, m.fallback, m.failures = true, nil, 0
+	m.ready()
+}
+
+// ready is Ready; the caller holds mu.
+func (m *Manager) ready() {
+	m.wasReady, m.down, m.fallback, m.failures = true, false, nil, 0
 	m.timer.Stop()
 	if m.phase != phaseStarting {
 		return // a reload was asked for meanwhile
@@ -55,6 +67,9 @@ func (m *Manager) tick() {
 	switch {
 	case m.phase == phaseSoaking:
 		m.judge()
+	case m.phase == phaseStarting && m.partial && !m.down:
+		m.host.Reread()
+		m.ready()
 	case m.phase == phaseStarting && m.attached && !time.Now().Before(m.deadline):
 		m.hung()
 	}
