@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/collie-otel/collie/internal/agent"
+	"github.com/collie-otel/collie/internal/reload"
 )
 
 // processStarted is the start of the process, as far as the agent's health is concerned.
@@ -121,7 +120,7 @@ func (e *opampExtension) Shutdown(ctx context.Context) error {
 	}
 	e.session.Custom.UnregisterAll()
 	e.session = nil
-	errs = errors.Join(errs, agent.Release(ctx, e.sessionID(), inReload()))
+	errs = errors.Join(errs, agent.Release(ctx, e.sessionID(), reload.GoesOn()))
 	if e.orphaned.Load() {
 		errs = errors.Join(errs, errOrphaned)
 	}
@@ -129,22 +128,6 @@ func (e *opampExtension) Shutdown(ctx context.Context) error {
 }
 
 func (e *opampExtension) sessionID() string { return e.set.ID.String() }
-
-// inReload says whether the Collector is reloading its configuration. Nothing else tells an extension so: the calls that
-// stop it are the same as at the end of the process.
-func inReload() bool {
-	callers := make([]uintptr, 64)
-	frames := runtime.CallersFrames(callers[:runtime.Callers(1, callers)])
-	for {
-		frame, more := frames.Next()
-		if strings.HasSuffix(frame.Function, "otelcol.(*Collector).reloadConfiguration") {
-			return true
-		}
-		if !more {
-			return false
-		}
-	}
-}
 
 // Ready is called when all pipelines run.
 func (e *opampExtension) Ready() error {

@@ -65,7 +65,7 @@ func (e *opampExtension) restart(ctx context.Context) {
 		return
 	}
 	e.health.setNote("")
-	if err := reload(); err != nil {
+	if err := hangUp(); err != nil {
 		e.set.Logger.Error("The restart that the server asked for failed.", zap.Error(err))
 	}
 }
