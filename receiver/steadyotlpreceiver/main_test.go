@@ -190,6 +190,11 @@ func client(t testing.TB) *http.Client {
 	return &http.Client{Transport: transport}
 }
 
+const (
+	waitLimit = 5 * time.Second
+	tick      = time.Millisecond
+)
+
 var errStatus = errors.New("not 200")
 
 func post(ctx context.Context, c *http.Client, url string, headers ...string) (*http.Response, error) {
