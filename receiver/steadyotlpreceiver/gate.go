@@ -16,7 +16,7 @@ const (
 	// holdFor is how long a request waits for the next generation: most clients give up after 10 s.
 	holdFor = 5 * time.Second
 	// maxHeld is how many requests of one receiver wait at a time; what that is in memory is in DESIGN.md.
-	maxHeld = 4096
+	maxHeld = 2048
 	// retryAfter is what a client is told that is not served.
 	retryAfter = time.Second
 )

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componentstatus"
+	"go.opentelemetry.io/collector/pdata/pcommon"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -179,6 +179,21 @@ func TestWhatNobodyWantsIsClosedBeforeAnythingIsOpened(t *testing.T) {
 	requireClosed(t, g)
 }
 
+// Another type of receiver may want the address, and may be started before any of ours: an extension tells.
+func TestWhatNobodyWantsIsClosedWhenExtensionsStart(t *testing.T) {
+	g, h := freeAddress(t), freeAddress(t)
+	kept, removed := tracesTo(both(freeAddress(t), freeAddress(t))), tracesTo(both(g, h))
+	removed.id = "removed"
+	begin(t, kept, removed).stop(t, true)
+	next := create(t, newHost(nil), kept)
+	reload.Created(next.receivers[0].(*steadyReceiver).set.Resource, nil)
+	requireClosed(t, g)
+	requireClosed(t, h)
+	require.Len(t, parkedNow(), 1)
+	reload.Created(pcommon.NewResource(), nil) // a generation without any
+	require.Empty(t, parkedNow())
+}
+
 func TestWithoutAReceiverTheSocketsAreClosedInTime(t *testing.T) {
 	steady.parkFor = 10 * time.Millisecond
 	defer func() { steady.parkFor = parkFor }()
@@ -278,6 +293,6 @@ func TestARequestIsHeldForALimitedTime(t *testing.T) {
 func TestTheEndIsTheEndUnlessMoreIsExpected(t *testing.T) {
 	run := begin(t, tracesTo(both(freeAddress(t), freeAddress(t))))
 	reload.Expect(false)
-	require.NoError(t, run.receivers[0].(component.Component).Shutdown(t.Context()))
+	require.NoError(t, run.receivers[0].Shutdown(t.Context()))
 	require.Empty(t, parkedNow())
 }

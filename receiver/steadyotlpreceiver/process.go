@@ -9,8 +9,11 @@ import (
 	"weak"
 
 	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/receiver"
 	"go.opentelemetry.io/collector/receiver/otlpreceiver"
+
+	"github.com/collie-otel/collie/internal/reload"
 )
 
 const (
@@ -70,6 +73,7 @@ func (p *process) park(in *inner) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.parked = append(p.parked, in)
+	reload.OnCreated(p.settle)
 	in.linger = time.AfterFunc(p.parkFor, func() {
 		if p.remove(in) {
 			in.end()
@@ -88,25 +92,23 @@ func (p *process) remove(in *inner) bool {
 	return true
 }
 
-// adopt returns the parked inner receiver that is as r wants it, or nil. It is called when the first receiver of a
-// generation starts, so all of them have been created: what none of them wants is closed, before any of them opens a
-// socket, since it may be on the same address.
-func (p *process) adopt(r *steadyReceiver, extensions map[component.ID]component.Component) *inner {
+// settle closes what no receiver of a generation wants. It is called when all of them have been created, and before any
+// of them opens a socket, since that may be on the same address. The resource is one per generation.
+func (p *process) settle(generation pcommon.Resource, extensions map[component.ID]component.Component) {
 	p.mu.Lock()
-	mine := identify(r, extensions)
-	wanted := p.wanted(r, extensions)
-	var adopted *inner
+	var wanted []identity
+	for _, entry := range p.created {
+		if r := entry.Value(); r != nil && r.set.Resource == generation {
+			wanted = append(wanted, identify(r, extensions))
+		}
+	}
 	var unwanted []*inner
 	p.parked = slices.DeleteFunc(p.parked, func(in *inner) bool {
-		switch {
-		case adopted == nil && in.is(mine):
-			adopted = in
-		case slices.ContainsFunc(wanted, in.is):
+		if slices.ContainsFunc(wanted, in.is) {
 			return false
-		default:
-			unwanted = append(unwanted, in)
 		}
 		in.linger.Stop()
+		unwanted = append(unwanted, in)
 		return true
 	})
 	p.mu.Unlock()
@@ -115,18 +117,22 @@ func (p *process) adopt(r *steadyReceiver, extensions map[component.ID]component
 		ending.Go(in.end)
 	}
 	ending.Wait()
-	return adopted
 }
 
-// wanted is what the other receivers of r's generation will ask for. The resource is one per generation.
-func (p *process) wanted(r *steadyReceiver, extensions map[component.ID]component.Component) []identity {
-	var wanted []identity
-	for _, entry := range p.created {
-		if other := entry.Value(); other != nil && other != r && other.set.Resource == r.set.Resource {
-			wanted = append(wanted, identify(other, extensions))
-		}
+// adopt returns the parked inner receiver that is as r wants it, or nil.
+func (p *process) adopt(r *steadyReceiver, extensions map[component.ID]component.Component) *inner {
+	p.settle(r.set.Resource, extensions)
+	mine := identify(r, extensions)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := slices.IndexFunc(p.parked, func(in *inner) bool { return in.is(mine) })
+	if i < 0 {
+		return nil
 	}
-	return wanted
+	in := p.parked[i]
+	in.linger.Stop()
+	p.parked = slices.Delete(p.parked, i, i+1)
+	return in
 }
 
 // end closes the sockets of a receiver that nobody wants any more; what waits in its gate is told to come back.
