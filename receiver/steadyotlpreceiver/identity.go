@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"slices"
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/config/configmiddleware"
@@ -41,6 +42,7 @@ type identity struct {
 // identify puts our hooks in place of everything that can be bound late: authenticators, middlewares, paths.
 func identify(r *steadyReceiver, extensions map[component.ID]component.Component) identity {
 	who := identity{id: r.set.ID, cfg: *r.cfg, propagators: otel.GetTextMapPropagator().Fields()}
+	slices.Sort(who.propagators) // they come in any order
 	if g := who.cfg.Protocols.GRPC.Get(); g != nil {
 		_, known := limiters(g.Middlewares, extensions)
 		middlewares := []configmiddleware.Config{{ID: grpcHookID}}
