@@ -88,6 +88,7 @@ func (e *opampExtension) Start(ctx context.Context, host component.Host) error {
 	if e.session, err = agent.Acquire(e.sessionID(), opts, settings, e.wantRestart); err != nil {
 		return err
 	}
+	reload.Created(e.set.Resource, host.GetExtensions())
 	e.host, e.manager = host, remoteconfig.Current()
 	e.session.SetCapabilities(e.capabilities())
 	e.session.SetDescription(describe(e.cfg.AgentDescription, e.set.Resource.Attributes()))

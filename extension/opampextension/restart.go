@@ -46,7 +46,7 @@ func (e *opampExtension) serve(ctx context.Context) {
 // restart reloads the Collector in its process, after the configuration has passed the same checks as `validate`: the
 // Collector itself would stop first and then find out.
 func (e *opampExtension) restart(ctx context.Context) {
-	again := reloadBySignal
+	again := hangUp
 	check := e.dryRun
 	if e.manager != nil {
 		check, again = e.manager.Reload, func() error { return nil }

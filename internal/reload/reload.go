@@ -7,6 +7,9 @@ import (
 	"runtime"
 	"strings"
 	"sync/atomic"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/pdata/pcommon"
 )
 
 // expected is the answer for everything that is no reload of the Collector. It is one per process, as what it is about.
@@ -31,5 +34,22 @@ func inReload() bool {
 		if !more {
 			return false
 		}
+	}
+}
+
+// Listener is told which generation has been created, by the resource of its telemetry, and which extensions it has.
+type Listener = func(generation pcommon.Resource, extensions map[component.ID]component.Component)
+
+var onCreated atomic.Pointer[Listener]
+
+// OnCreated has listen called by Created. There is one listener, which may be set again.
+func OnCreated(listen Listener) { onCreated.Store(&listen) }
+
+// Created is for an extension's Start: all components of its generation have been created by then, and no pipeline has been
+// started. That is the moment to close what the generation before has left and this one does not want; without such an
+// extension nothing tells it.
+func Created(generation pcommon.Resource, extensions map[component.ID]component.Component) {
+	if listen := onCreated.Load(); listen != nil {
+		(*listen)(generation, extensions)
 	}
 }
