@@ -114,7 +114,8 @@ func exporterOverlay(config any, protocol string, offer *protobufs.OtherConnecti
 	return out, nil
 }
 
-// mergedHeaders returns what goes over the exporter's headers: a map over a map, a list over a list. A header that is there
+// mergedHeaders returns what goes over the exporter's headers: a map over a map, a list over a list. A reference in their
+// place is replaced, since what is behind it is not known here (the shipped configurations have one). A header that is there
 // in another case keeps its spelling, or both would be sent. Keys of maps are not escaped: the Collector resolves values only.
 func mergedHeaders(current any, protocol string, offered *protobufs.Headers) (any, error) {
 	if len(offered.GetHeaders()) == 0 {
@@ -128,7 +129,7 @@ func mergedHeaders(current any, protocol string, offered *protobufs.Headers) (an
 		}
 	}
 	switch headers := current.(type) {
-	case nil, map[string]any:
+	default:
 		there, _ := headers.(map[string]any)
 		out := map[string]any{}
 		for _, h := range offered.GetHeaders() {
@@ -152,7 +153,6 @@ func mergedHeaders(current any, protocol string, offered *protobufs.Headers) (an
 		}
 		return out, nil
 	}
-	return nil, errors.New("its headers are not written out in place")
 }
 
 // tlsOverlay returns what goes over the exporter's tls. A file and the same thing in PEM exclude each other, so an offered

@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"io/fs"
 	"strings"
 	"testing"
 
@@ -9,6 +10,8 @@ import (
 	"go.opentelemetry.io/collector/config/configgrpc"
 	"go.opentelemetry.io/collector/config/confighttp"
 	"go.opentelemetry.io/collector/confmap"
+
+	"github.com/collie-otel/collie/configs"
 )
 
 const exporters = `
@@ -114,6 +117,7 @@ func TestConnectionsChangeOnlyWhatIsOffered(t *testing.T) {
 		"the exact name first":       {offers{"otlp/both": to("a:1"), "otlp_grpc/both": to("b:1")}, "exporters: {otlp/both: {endpoint: 'a:1'}, otlp_grpc/both: {endpoint: 'b:1'}}"},
 		"a null exporter":            {offers{"otlp/null": to("a:1")}, "exporters: {otlp/null: {endpoint: 'a:1'}}"},
 		"headers in a list":          {offers{"otlphttp/list": {Headers: headers("Authorization", "new$")}}, "exporters: {otlphttp/list: {headers: [{name: kept, value: '1'}, {name: Authorization, value: new$$}]}}"},
+		"a reference for headers":    {offers{"otlp/tls": {Headers: headers("a", "b")}}, "exporters: {otlp/tls: {headers: {a: b}}}"},
 		"a version":                  {offers{"otlp_http": {Tls: &protobufs.TLSConnectionSettings{MinVersion: "1.3"}}}, "exporters: {otlp_http: {tls: {min_version: '1.3'}}}"},
 		"nothing":                    {offers{"otlp_grpc/backend": to(""), "otlp_http": nil}, "{}"},
 		"nothing for a reference":    {offers{"otlp/tls": to("a:1")}, "exporters: {otlp/tls: {endpoint: 'a:1'}}"},
@@ -136,6 +140,41 @@ func TestConnectionsChangeOnlyWhatIsOffered(t *testing.T) {
 			require.Equal(t, before, toYAML(t, in))
 		})
 	}
+}
+
+// Whatever ships must be able to carry what is offered.
+func TestShippedConfigurationsTakeOverlays(t *testing.T) {
+	t.Parallel()
+	ca, _ := keyPair(t)
+	offer := &protobufs.OtherConnectionSettings{
+		DestinationEndpoint: "https://new:4317", Headers: headers("a", "b"), Tls: &protobufs.TLSConnectionSettings{CaPemContents: string(ca)},
+	}
+	names, err := fs.Glob(configs.Files, "*.yaml")
+	require.NoError(t, err)
+	changed := 0
+	for _, name := range append(names, "tiered/sampler.yaml") {
+		text, err := configs.Files.ReadFile(name)
+		require.NoError(t, err)
+		base := fromYAML(t, string(text))
+		if base["service"] == nil {
+			continue // not a Collector's
+		}
+		overlay, err := Telemetry(base, TelemetryOffers{Metrics: destination("https://h"), Traces: destination("https://h"), Logs: destination("https://h")}, nil)
+		require.NoError(t, err, name)
+		offered := offers{}
+		declared, _ := base["exporters"].(map[string]any)
+		for exporter := range declared {
+			offered[exporter] = offer
+		}
+		got, err := Merge(Input{Base: base, Telemetry: overlay, Connections: func(m map[string]any) (map[string]any, error) {
+			overlay, unknown, err := Connections(m, offered)
+			changed += len(offered) - len(unknown)
+			return overlay, err
+		}})
+		require.NoError(t, err, name)
+		telemetryConfig(t, resolve(t, got, true))
+	}
+	require.Greater(t, changed, 5)
 }
 
 func TestUnknownConnectionsAreReported(t *testing.T) {
@@ -165,23 +204,22 @@ func TestConnectionsRefuse(t *testing.T) {
 		offered offers
 		want    string
 	}{
-		"no verification":         {offers{"otlp_http": tls(&protobufs.TLSConnectionSettings{InsecureSkipVerify: true})}, "exporters::otlp_http: tls: insecure_skip_verify"},
-		"an old version":          {offers{"otlp_http": tls(&protobufs.TLSConnectionSettings{MaxVersion: "1.1"})}, "version"},
-		"no CA":                   {offers{"otlp_http": tls(&protobufs.TLSConnectionSettings{CaPemContents: "x"})}, "has no certificate"},
-		"no key":                  {offers{"otlp_http": {Certificate: &protobufs.TLSCertificate{Cert: certificate}}}, "certificate: "},
-		"a header's line break":   {offers{"otlp_http": {Headers: headers("a", "b\n")}}, "header a: "},
-		"a header over gRPC":      {offers{"otlp/null": {Headers: headers("a", "é")}}, "gRPC takes printable ASCII only"},
-		"an endpoint's space":     {offers{"otlp/null": to("a b:1")}, "the endpoint has bytes"},
-		"an endpoint's scheme":    {offers{"otlp_http": to("new:4318")}, "not an http or https URL"},
-		"no host":                 {offers{"otlp_http": to("https://")}, "not an http or https URL"},
-		"endpoints per signal":    {offers{"otlp_http/signals": to("https://new")}, "it has a traces_endpoint"},
-		"a proxy for gRPC":        {offers{"otlp/null": proxy("http://p", nil)}, "only HTTP exporters"},
-		"a proxy's headers":       {offers{"otlp_http": proxy("http://p", headers("a", "b"))}, "connect_headers"},
-		"a proxy without URL":     {offers{"otlp_http": proxy("p:1", nil)}, "its url is not a URL"},
-		"a reference":             {offers{"otlp/reference": to("a:1")}, "its configuration is not a map"},
-		"a reference for tls":     {offers{"otlp/tls": tls(&protobufs.TLSConnectionSettings{MinVersion: "1.3"})}, "its tls is not a map"},
-		"a reference for headers": {offers{"otlp/tls": {Headers: headers("a", "b")}}, "its headers are not"},
-		"one by both names":       {offers{"otlp/backend": to("a:1"), "otlp_grpc/backend": to("b:1")}, "under both its names"},
+		"no verification":       {offers{"otlp_http": tls(&protobufs.TLSConnectionSettings{InsecureSkipVerify: true})}, "exporters::otlp_http: tls: insecure_skip_verify"},
+		"an old version":        {offers{"otlp_http": tls(&protobufs.TLSConnectionSettings{MaxVersion: "1.1"})}, "version"},
+		"no CA":                 {offers{"otlp_http": tls(&protobufs.TLSConnectionSettings{CaPemContents: "x"})}, "has no certificate"},
+		"no key":                {offers{"otlp_http": {Certificate: &protobufs.TLSCertificate{Cert: certificate}}}, "certificate: "},
+		"a header's line break": {offers{"otlp_http": {Headers: headers("a", "b\n")}}, "header a: "},
+		"a header over gRPC":    {offers{"otlp/null": {Headers: headers("a", "é")}}, "gRPC takes printable ASCII only"},
+		"an endpoint's space":   {offers{"otlp/null": to("a b:1")}, "the endpoint has bytes"},
+		"an endpoint's scheme":  {offers{"otlp_http": to("new:4318")}, "not an http or https URL"},
+		"no host":               {offers{"otlp_http": to("https://")}, "not an http or https URL"},
+		"endpoints per signal":  {offers{"otlp_http/signals": to("https://new")}, "it has a traces_endpoint"},
+		"a proxy for gRPC":      {offers{"otlp/null": proxy("http://p", nil)}, "only HTTP exporters"},
+		"a proxy's headers":     {offers{"otlp_http": proxy("http://p", headers("a", "b"))}, "connect_headers"},
+		"a proxy without URL":   {offers{"otlp_http": proxy("p:1", nil)}, "its url is not a URL"},
+		"a reference":           {offers{"otlp/reference": to("a:1")}, "its configuration is not a map"},
+		"a reference for tls":   {offers{"otlp/tls": tls(&protobufs.TLSConnectionSettings{MinVersion: "1.3"})}, "its tls is not a map"},
+		"one by both names":     {offers{"otlp/backend": to("a:1"), "otlp_grpc/backend": to("b:1")}, "under both its names"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -20,6 +20,9 @@ const (
 	MaxBytes = 4 << 20
 	// MaxValues is how many keys and values there may be, aliases expanded.
 	MaxValues = 250_000
+	// MaxSeparators is how many commas, opening brackets, list marks and line ends there may be, one of which comes before
+	// every entry of a map or list. It is looked at before anything is parsed, and so bounds the parser's memory.
+	MaxSeparators = MaxValues
 	// MaxText is the length of all keys and values in bytes, aliases expanded.
 	MaxText = 2 * MaxBytes
 )
@@ -54,12 +57,8 @@ func Remote(files []File) (map[string]any, error) {
 }
 
 func decodeAll(files []File) ([]layer, error) {
-	total := 0
-	for _, f := range files {
-		total += len(f.Body)
-	}
-	if total > MaxBytes {
-		return nil, fmt.Errorf("the remote configuration has %d bytes; the limit is %d", total, MaxBytes)
+	if err := checkSize(files); err != nil {
+		return nil, err
 	}
 	files = slices.SortedStableFunc(slices.Values(files), func(a, b File) int { return cmp.Compare(a.Name, b.Name) })
 	d := decoder{open: map[*yaml.Node]bool{}}
@@ -77,6 +76,26 @@ func decodeAll(files []File) ([]layer, error) {
 		layers = append(layers, layer{name, t})
 	}
 	return layers, nil
+}
+
+func checkSize(files []File) error {
+	size, separators := 0, 0
+	for _, f := range files {
+		size += len(f.Body)
+		for _, b := range f.Body {
+			if strings.IndexByte(",?[{\n\r", b) >= 0 {
+				separators++
+			}
+		}
+		separators += bytes.Count(f.Body, []byte("- "))
+	}
+	if size > MaxBytes {
+		return fmt.Errorf("the remote configuration has %d bytes; the limit is %d", size, MaxBytes)
+	}
+	if separators > MaxSeparators {
+		return fmt.Errorf("the remote configuration has %d commas, brackets, list marks and line ends; the limit is %d", separators, MaxSeparators)
+	}
+	return nil
 }
 
 // decoder turns YAML nodes into what the Collector's own YAML decoding gives. It does not use that for whole documents,

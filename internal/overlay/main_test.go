@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"runtime"
 	"testing"
@@ -55,17 +56,23 @@ func (f fixed) Shutdown(context.Context) error { return nil }
 // resolve is what the Collector makes of a configuration before it unmarshals it.
 func resolve(t testing.TB, configuration map[string]any, asYAML bool) *confmap.Conf {
 	t.Helper()
+	conf, err := tryResolve(configuration, asYAML)
+	require.NoError(t, err)
+	return conf
+}
+
+func tryResolve(configuration map[string]any, asYAML bool) (*confmap.Conf, error) {
 	factory := confmap.NewProviderFactory(func(confmap.ProviderSettings) confmap.Provider { return fixed{configuration, asYAML} })
 	resolver, err := confmap.NewResolver(confmap.ResolverSettings{
 		URIs:              []string{"fixed:"},
 		ProviderFactories: []confmap.ProviderFactory{factory, envprovider.NewFactory()},
 		DefaultScheme:     "env",
 	})
-	require.NoError(t, err)
+	if err != nil {
+		return nil, err
+	}
 	conf, err := resolver.Resolve(context.Background())
-	require.NoError(t, err)
-	require.NoError(t, resolver.Shutdown(context.Background()))
-	return conf
+	return conf, errors.Join(err, resolver.Shutdown(context.Background()))
 }
 
 // keyPair returns a self-signed certificate and its key.

@@ -107,7 +107,6 @@ func (m *merger) add(l layer) error {
 	}
 	if service, ok := l.tree["service"].(map[string]any); ok {
 		list, _ := service["extensions"].([]any)
-		delete(service, "extensions")
 		for _, id := range list {
 			m.list(id.(string))
 		}

@@ -92,6 +92,7 @@ func TestTelemetryIsValidAndSurvivesResolution(t *testing.T) {
 func TestTelemetryKeepsWhatBaseHas(t *testing.T) {
 	t.Parallel()
 	offers := TelemetryOffers{Metrics: destination("https://m.example/v1/metrics"), Traces: destination("https://t.example/v1/traces")}
+	offers.Metrics.Headers = headers("x", "y") // a list: the older form is a map
 	cases := map[string]struct {
 		base    string
 		readers int
@@ -126,8 +127,6 @@ func TestTelemetryKeepsWhatBaseHas(t *testing.T) {
 			t.Parallel()
 			base := fromYAML(t, c.base)
 			before := toYAML(t, base)
-			offers := offers
-			offers.Metrics.Headers = headers("x", "y")
 			overlay, err := Telemetry(base, offers, nil)
 			require.NoError(t, err)
 			require.Equal(t, before, toYAML(t, base))

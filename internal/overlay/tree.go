@@ -32,6 +32,9 @@ func copyMap(m map[string]any, depth int) (map[string]any, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%.100s: %w", key, err)
 		}
+		if sub, isMap := value.(map[string]any); isMap && len(sub) > 0 && strings.HasSuffix(key, ":") {
+			return nil, fmt.Errorf("%.100s: a key that ends in a colon; the Collector would take that for a part of the next key", key)
+		}
 		for _, part := range slices.Backward(parts[1:]) {
 			value = map[string]any{part: value}
 		}
