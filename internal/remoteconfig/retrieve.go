@@ -14,6 +14,7 @@ import (
 
 	"github.com/collie-otel/collie/internal/dryrun"
 	"github.com/collie-otel/collie/internal/overlay"
+	"github.com/collie-otel/collie/internal/reload"
 )
 
 // Retrieve answers the Collector which configuration it shall run. It writes nothing: `validate` and `print-config` call it too.
@@ -38,6 +39,9 @@ func (m *Manager) Retrieve(ctx context.Context, watch confmap.WatcherFunc) (*con
 	}
 	m.running = run{generation: generation, digest: digest(merged)}
 	m.phase, m.fatal, m.closing, m.watch = phaseStarting, nil, false, watch
+	if m.runner {
+		reload.Expect(true) // until Closing says otherwise
+	}
 	m.partial = m.wasReady && !m.down
 	if m.attached {
 		limit := m.settings().StartTimeout
