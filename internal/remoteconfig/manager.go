@@ -1,6 +1,7 @@
 package remoteconfig
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,9 +19,16 @@ import (
 // stateFile is the name of the state file in the storage directory.
 const stateFile = "remote-config.json"
 
+// Checker makes dry runs: see dryrun.Checker.
+type Checker interface {
+	Check(ctx context.Context, source dryrun.Source) (*dryrun.Result, error)
+	Resolve(ctx context.Context, source dryrun.Source) (*dryrun.Result, error)
+	Aliases(kind, name string) []string
+}
+
 // Host is what the extension of one run brings.
 type Host struct {
-	Checker dryrun.Checker
+	Checker Checker
 	Logger  *zap.Logger
 	// Report and ReportConnections tell the server; they must not block.
 	Report, ReportConnections func(Status)
@@ -62,6 +70,8 @@ type Manager struct {
 	path   string
 	runner bool         // a failed start comes back through Ended
 	exec   func() error // executes the process again; it returns only when it could not
+	kill   func() error // ends the process at once, as a crash would
+	write  func(path string, state any) error
 	wake   chan struct{}
 
 	mu       sync.Mutex // guards all below
@@ -95,8 +105,8 @@ type Manager struct {
 	dirty    time.Time          // phaseSoaking: since when something does
 }
 
-func newManager(path string, exec func() error) *Manager {
-	m := &Manager{path: path, exec: exec, wake: make(chan struct{}, 1), host: Host{
+func newManager(path string) *Manager {
+	m := &Manager{path: path, exec: executeAgain, kill: killSelf, write: statefile.Write, wake: make(chan struct{}, 1), host: Host{
 		Logger: zap.NewNop(), Report: func(Status) {}, ReportConnections: func(Status) {}, Note: func(string) {}, Reread: func() {},
 	}}
 	m.timer = time.AfterFunc(time.Hour, m.tick)
@@ -124,7 +134,7 @@ func (m *Manager) persist() error {
 	if !m.attached {
 		return nil
 	}
-	if err := statefile.Write(m.statePath(), m.stored); err != nil {
+	if err := m.write(m.statePath(), m.stored); err != nil {
 		m.host.Logger.Error("The state of the remote configuration cannot be kept.", zap.Error(err))
 		return fmt.Errorf("the state of the remote configuration cannot be kept: %w", err)
 	}

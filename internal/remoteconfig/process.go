@@ -32,7 +32,7 @@ func Open(path string) (*Manager, error) {
 		}
 		return m, nil
 	}
-	current.manager = newManager(path, executeAgain)
+	current.manager = newManager(path)
 	current.manager.runner = current.runner
 	return current.manager, nil
 }
@@ -139,4 +139,13 @@ func (m *Manager) Preview(ctx context.Context, g *Generation) (effective *dryrun
 	}
 	effective, err = checker.Resolve(ctx, m.source(merged.conf))
 	return effective, StageDryRun, err
+}
+
+// killSelf is for a process that nothing else can end.
+func killSelf() error {
+	self, err := os.FindProcess(os.Getpid())
+	if err != nil {
+		return err
+	}
+	return self.Kill()
 }

@@ -12,7 +12,6 @@ import (
 	"go.uber.org/zap"
 	"go.yaml.in/yaml/v3"
 
-	"github.com/collie-otel/collie/internal/dryrun"
 	"github.com/collie-otel/collie/internal/overlay"
 	"github.com/collie-otel/collie/internal/reload"
 )
@@ -119,13 +118,12 @@ func digest(merged map[string]any) string {
 
 // check passes a configuration through policy, merge and dry run, and says where it failed. Files that it refers to are
 // on disk afterwards.
-func (m *Manager) check(ctx context.Context, checker dryrun.Checker, b *base, g *Generation) (*mergeResult, Stage, error) {
-	aliases := func(kind, name string) []string { return dryrun.Aliases(checker.Factories, kind, name) }
+func (m *Manager) check(ctx context.Context, checker Checker, b *base, g *Generation) (*mergeResult, Stage, error) {
 	remote, err := overlay.Remote(g.files())
 	if err != nil {
 		return nil, StageMerge, err
 	}
-	if errs := b.local.RemoteConfig.policy(aliases).Check(remote); len(errs) > 0 {
+	if errs := b.local.RemoteConfig.policy(checker.Aliases).Check(remote); len(errs) > 0 {
 		return nil, StagePolicy, errors.Join(errs...)
 	}
 	merged, err := merge(b, g, m.dir)
