@@ -356,7 +356,5 @@ func (fakeChecker) Resolve(context.Context, dryrun.Source) (*dryrun.Result, erro
 
 func (fakeChecker) Aliases(_, name string) []string { return []string{name} }
 
-
-
 // fatalNow ends the run of the Collector, as a component can at any time.
 func (p *process) fatalNow(err error) { p.fatals <- err }

@@ -30,12 +30,12 @@ type machine struct {
 	killIn                                        atomic.Int32 // writes until the process is killed
 	drain                                         atomic.Int64 // how long an old service takes to end
 
-	mu      sync.Mutex // guards all below
-	words   []Status   // what the server has heard, repetitions left out
-	good    map[string]bool
-	failed  map[string]bool
-	tried   map[string]*process // who has started a configuration first
-	starts  []string
+	mu     sync.Mutex // guards all below
+	words  []Status   // what the server has heard, repetitions left out
+	good   map[string]bool
+	failed map[string]bool
+	tried  map[string]*process // who has started a configuration first
+	starts []string
 }
 
 // onMachine runs a test with a fake clock, in both kinds of Collectors.

@@ -42,6 +42,9 @@ func (m *Manager) Retrieve(ctx context.Context, watch confmap.WatcherFunc) (*con
 		reload.Expect(true) // until Closing says otherwise
 	}
 	m.partial = m.wasReady && !m.down
+	if m.onTrial() {
+		m.failing = nil // it is not told of errors of the run before
+	}
 	if m.attached {
 		limit := m.settings().StartTimeout
 		if m.partial {

@@ -183,10 +183,16 @@ func (s *stored) refuseTrial(now time.Time, stage Stage, reason string) {
 	s.Trial = nil
 }
 
-// refuse remembers a bad configuration and makes FAILED the last word on it.
+// refuse remembers a bad configuration and makes FAILED the last word on it. It is not returned to either.
 func (s *stored) refuse(now time.Time, about subject, hash []byte, stage Stage, reason string) {
 	message := string(stage) + ": " + reason
-	*s.status(about) = Status{Hash: hash, Outcome: Failed, Message: message}
+	s.amend(about, Status{Hash: hash, Outcome: Failed, Message: message})
+	if stage == StageState {
+		return // the disk was bad
+	}
+	if s.Previous.is(about, hash) {
+		s.Previous = nil
+	}
 	s.Bad = slices.DeleteFunc(s.Bad, func(r refusal) bool { return r.About == about && bytes.Equal(r.Hash, hash) })
 	s.Bad = append([]refusal{{About: about, Hash: hash, Message: message, At: now}}, s.Bad...)
 	s.Bad = s.Bad[:min(len(s.Bad), mostRefusals)]
@@ -198,6 +204,23 @@ func (s *stored) status(about subject) *Status {
 		return &s.Connections
 	}
 	return &s.Status
+}
+
+// amend changes the last word on a subject, unless it is about what the server has offered since.
+func (s *stored) amend(about subject, word Status) {
+	if last := s.status(about); bytes.Equal(last.Hash, word.Hash) {
+		*last = word
+	}
+}
+
+// arrive says that the good configuration runs, if the server still waits for it; it returns whether it did.
+func (s *stored) arrive() (news bool) {
+	for _, about := range []subject{aboutConfig, aboutConnections} {
+		if last := s.status(about); s.Trial == nil && last.Outcome == Applying && s.Good.is(about, last.Hash) {
+			last.Outcome, news = Applied, true
+		}
+	}
+	return news
 }
 
 // refused finds why a configuration is known to be bad.
@@ -223,8 +246,5 @@ func (s *stored) promote() {
 		s.Previous = s.Good
 	}
 	s.Good, s.Trial, s.Crashes = s.Trial, nil, nil
-	// A later offer may have been refused meanwhile: its FAILED stays the last word.
-	if last := s.status(s.TrialOf); bytes.Equal(last.Hash, hash) {
-		*last = Status{Hash: hash, Outcome: Applied}
-	}
+	s.amend(s.TrialOf, Status{Hash: hash, Outcome: Applied})
 }

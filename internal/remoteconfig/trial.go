@@ -35,6 +35,9 @@ func (m *Manager) ready() {
 		m.phase, m.clean, m.dirty = phaseSoaking, time.Now(), time.Time{}
 		m.judge()
 	}
+	if m.stored.arrive() {
+		m.settle()
+	}
 	m.nudge()
 }
 

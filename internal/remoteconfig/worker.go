@@ -119,7 +119,10 @@ func (m *Manager) take() (*Generation, subject) {
 // consider decides on an offer: known, refused, or on trial.
 func (m *Manager) consider(ctx context.Context, g *Generation, about subject) {
 	m.mu.Lock()
-	if m.known(g, about) {
+	if m.busy() {
+		m.again(g, about)
+	}
+	if m.busy() || m.known(g, about) {
 		m.mu.Unlock()
 		return
 	}
@@ -131,10 +134,11 @@ func (m *Manager) consider(ctx context.Context, g *Generation, about subject) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
-	case err != nil:
-		m.refuse(g, about, stage, err)
+	case ctx.Err() != nil: // the process ends; the server will offer it again
 	case m.busy() || m.base != b: // the Collector was reloaded meanwhile: once more
 		m.again(g, about)
+	case err != nil:
+		m.refuse(g, about, stage, err)
 	default:
 		m.begin(g, about, merged)
 	}
@@ -153,11 +157,22 @@ func (m *Manager) again(g *Generation, about subject) {
 // known answers an offer that needs no work. The caller holds mu.
 func (m *Manager) known(g *Generation, about subject) bool {
 	hash := g.hash(about)
-	if current := m.stored.current(); current.is(about, hash) {
-		if m.stored.Trial == nil || m.stored.TrialOf != about {
-			*m.stored.status(about) = Status{Hash: hash, Outcome: Applied}
-			m.settle()
+	onTrial := m.stored.Trial != nil && m.stored.TrialOf == about
+	if m.stored.current().is(about, hash) {
+		word := Status{Hash: hash, Outcome: Applied}
+		if onTrial {
+			word.Outcome = Applying
 		}
+		*m.stored.status(about) = word
+		m.settle()
+		return true
+	}
+	if onTrial && m.stored.Good.is(about, hash) { // that one needs no trial
+		m.host.Logger.Info("Returning to the good remote configuration.", zap.String("about", string(about)), hashField(hash))
+		m.stored.Trial = nil
+		*m.stored.status(about) = Status{Hash: hash, Outcome: Applying}
+		m.settle()
+		m.reload()
 		return true
 	}
 	message, ok := m.stored.refused(about, hash)
@@ -173,6 +188,7 @@ func (m *Manager) known(g *Generation, about subject) bool {
 func (m *Manager) refuse(g *Generation, about subject, stage Stage, err error) {
 	m.host.Logger.Error("The remote configuration is refused; the Collector goes on with the one that it runs.",
 		zap.String("about", string(about)), hashField(g.hash(about)), zap.String("stage", string(stage)), zap.Error(err))
+	m.stored.status(about).Hash = g.hash(about)
 	m.stored.refuse(time.Now(), about, g.hash(about), stage, err.Error())
 	m.tidy()
 	m.settle()
@@ -187,6 +203,10 @@ func (m *Manager) begin(g *Generation, about subject, merged *mergeResult) {
 	baseline := m.failing
 	if m.stored.Trial != nil {
 		baseline = m.baseline // the last configuration that was good had these
+	}
+	if err := writeFiles(&merged.files); err != nil { // once more: the end of the last trial may have tidied them away
+		m.refuse(g, about, StageState, err)
+		return
 	}
 	before := m.stored
 	m.stored.try(g, about)
