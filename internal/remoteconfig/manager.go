@@ -82,6 +82,7 @@ type Manager struct {
 	dir      string
 	damage   error // of the state file
 	stored   stored
+	unsaved  bool // stored is not on disk
 
 	base     *base
 	fallback *base          // to return to when base does not start
@@ -122,7 +123,7 @@ func (m *Manager) load() {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		m.damage, m.stored = err, stored{}
 	}
-	m.stored.boot(time.Now(), m.settings().CrashLoop)
+	m.stored.boot(time.Now(), m.settings().CrashLoop, m.base.wanted(&m.stored) != nil)
 }
 
 func (m *Manager) statePath() string { return filepath.Join(m.dir, stateFile) }
@@ -134,17 +135,27 @@ func (m *Manager) persist() error {
 	if !m.attached {
 		return nil
 	}
-	if err := m.write(m.statePath(), m.stored); err != nil {
-		m.host.Logger.Error("The state of the remote configuration cannot be kept.", zap.Error(err))
+	err := m.write(m.statePath(), m.stored)
+	if m.unsaved = err != nil; m.unsaved {
 		return fmt.Errorf("the state of the remote configuration cannot be kept: %w", err)
 	}
 	return nil
 }
 
-// settle persists and reports. A state that cannot be written has been logged; what is reported is true all the same. The
-// caller holds mu.
+// save persists what could not be persisted when it was time to.
+func (m *Manager) save() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.unsaved {
+		_ = m.persist()
+	}
+}
+
+// settle persists and reports. What is reported is true although it may not be on disk yet: see save. The caller holds mu.
 func (m *Manager) settle() {
-	_ = m.persist()
+	if err := m.persist(); err != nil {
+		m.host.Logger.Error("The state of the remote configuration is kept in memory only.", zap.Error(err))
+	}
 	m.report()
 }
 
@@ -171,9 +182,15 @@ func (m *Manager) Attach(host Host) {
 			err := statefile.Read(m.statePath(), &stored{})
 			host.Logger.Error("The state of the remote configuration was damaged: the base file runs until the server sends a configuration again.", zap.Error(err))
 		}
-		m.stored.Running = true
-		_ = m.persist()
+		m.stored.Running, m.unsaved = true, true
 		m.deadline = time.Now().Add(m.settings().StartTimeout)
+	}
+	if m.stored.Trial != nil && m.base.wanted(&m.stored) == nil {
+		m.stored.drop()
+		m.unsaved = true
+	}
+	if m.unsaved {
+		m.settle()
 	}
 	if m.stop == nil {
 		m.stop = m.work()

@@ -80,8 +80,11 @@ func merge(b *base, g *Generation, dir string) (*mergeResult, error) {
 		return nil, err
 	}
 	result := &mergeResult{files: overlay.Files{Dir: filepath.Join(dir, certificates)}}
-	own := b.conf
-	if b.local.RemoteConfig.Mode == overlay.ModeReplace {
+	own, mode := b.conf, b.local.RemoteConfig.Mode
+	if len(g.files()) == 0 {
+		mode = overlay.ModeMerge // there is nothing to replace it
+	}
+	if mode == overlay.ModeReplace {
 		own = nil
 	}
 	telemetry, err := overlay.Telemetry(own, overlay.TelemetryOffers{
@@ -91,7 +94,7 @@ func merge(b *base, g *Generation, dir string) (*mergeResult, error) {
 		return nil, err
 	}
 	result.conf, err = overlay.Merge(overlay.Input{
-		Base: b.conf, Telemetry: telemetry, Remote: g.files(), Mode: b.local.RemoteConfig.Mode, ExtensionID: b.extension, Keep: b.keep,
+		Base: b.conf, Telemetry: telemetry, Remote: g.files(), Mode: mode, ExtensionID: b.extension, Keep: b.keep,
 		Connections: func(merged map[string]any) (connections map[string]any, err error) {
 			connections, result.ignored, err = overlay.Connections(merged, offers.OtherConnections)
 			return connections, err

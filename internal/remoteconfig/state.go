@@ -141,8 +141,9 @@ func (s *stored) current() *Generation {
 	return s.Good
 }
 
-// boot is what a new process makes of what the last one has left. A trial that ended in order starts anew.
-func (s *stored) boot(now time.Time, loop CrashLoop) {
+// boot is what a new process makes of what the last one has left. A trial that ended in order starts anew. accepted says
+// whether any of it is to run at all.
+func (s *stored) boot(now time.Time, loop CrashLoop, accepted bool) {
 	if !s.Running {
 		return
 	}
@@ -151,7 +152,17 @@ func (s *stored) boot(now time.Time, loop CrashLoop) {
 		s.refuseTrial(now, StageCrash, "the process ended while it ran this configuration for the first time")
 		return
 	}
-	s.crashed(now, loop, "the process crashed")
+	if accepted {
+		s.crashed(now, loop, "the process crashed")
+	}
+}
+
+// drop ends a trial without a verdict: the server may offer it again.
+func (s *stored) drop() {
+	if last := s.status(s.TrialOf); bytes.Equal(last.Hash, s.Trial.hash(s.TrialOf)) {
+		*last = Status{}
+	}
+	s.Trial = nil
 }
 
 // crashed counts a crash, or a failed start, of the good configuration, and takes it back when there are too many. It says

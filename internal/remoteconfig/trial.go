@@ -157,11 +157,11 @@ const mostFailures = 3
 func (m *Manager) blame(stage Stage, reason string) (again bool) {
 	now := time.Now()
 	switch {
-	case m.onTrial():
-		m.stored.refuseTrial(now, stage, reason)
-	case m.fallback != nil:
+	case m.fallback != nil: // what ran before, ran with that one
 		m.refuseBase(m.base, fmt.Errorf("%s: %s", stage, reason))
 		m.base, m.fallback = m.fallback, nil
+	case m.onTrial():
+		m.stored.refuseTrial(now, stage, reason)
 	case m.running.generation != nil:
 		m.stored.crashed(now, m.settings().CrashLoop, string(stage)+": "+reason)
 	default:

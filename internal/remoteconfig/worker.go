@@ -67,9 +67,11 @@ func (m *Manager) work() (stop func()) {
 					m.consider(ctx, g, about)
 				}
 			case <-ticker.C:
+				m.save()
 				now, err := os.Stat(m.path)
-				if err != nil {
-					continue // being replaced, or gone: what runs, runs
+				if err != nil { // being replaced, or gone: what runs, runs
+					seen, settled = nil, nil
+					continue
 				}
 				if same(now, seen) && !same(now, settled) && m.lookAtBase(ctx) {
 					settled = now
@@ -96,6 +98,10 @@ func (m *Manager) busy() bool { return m.phase == phaseReloading || m.phase == p
 func (m *Manager) take() (*Generation, subject) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if !m.base.local.Capabilities.AcceptsRemoteConfig {
+		m.offered, m.offers = nil, nil
+		return nil, ""
+	}
 	current := m.stored.current()
 	waits := func(about subject) bool { return m.busy() || m.stored.Trial != nil && m.stored.TrialOf != about }
 	if m.offered != nil && !waits(aboutConfig) {
@@ -230,7 +236,7 @@ func (m *Manager) begin(g *Generation, about subject, merged *mergeResult) {
 func (m *Manager) lookAtBase(ctx context.Context) bool {
 	m.mu.Lock()
 	busy, watching, accepted, badBase := m.busy(), m.settings().WatchBase, m.base, m.badBase
-	generation, checker := m.stored.current(), m.host.Checker
+	checker := m.host.Checker
 	m.mu.Unlock()
 	if busy {
 		return false
@@ -239,25 +245,25 @@ func (m *Manager) lookAtBase(ctx context.Context) bool {
 		return true
 	}
 	b, err := readBase(ctx, m.path)
-	if err == nil && (b.sum == accepted.sum || b.sum == badBase) {
+	if err == nil && b.sum == badBase {
 		return true
 	}
-	if err == nil {
-		_, _, err = m.check(ctx, checker, b, generation)
+	if err == nil && b.sum != accepted.sum {
+		_, _, err = m.check(ctx, checker, b, m.wanted(b))
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.busy() || m.base != accepted {
+	if ctx.Err() != nil || m.busy() || m.base != accepted {
 		return false
 	}
 	if err != nil {
 		m.refuseBase(b, err)
 		return true
 	}
-	m.host.Logger.Info("The base configuration has changed.", zap.String("file", m.path))
-	m.setNote("")
-	m.fallback, m.base = m.base, b
-	m.reload()
+	m.adopt(b)
+	if m.base != accepted {
+		m.reload()
+	}
 	return true
 }
 
@@ -269,9 +275,9 @@ func (m *Manager) Reload(ctx context.Context) error {
 		return err
 	}
 	m.mu.Lock()
-	generation, checker := m.stored.current(), m.host.Checker
+	checker := m.host.Checker
 	m.mu.Unlock()
-	if _, stage, err := m.check(ctx, checker, b, generation); err != nil {
+	if _, stage, err := m.check(ctx, checker, b, m.wanted(b)); err != nil {
 		return fmt.Errorf("%s: %w", stage, err)
 	}
 	m.mu.Lock()
@@ -279,9 +285,7 @@ func (m *Manager) Reload(ctx context.Context) error {
 	if m.busy() {
 		return nil // it is being started anew just now
 	}
-	if b.sum != m.base.sum {
-		m.fallback, m.base = m.base, b
-	}
+	m.adopt(b)
 	m.reload()
 	return nil
 }
