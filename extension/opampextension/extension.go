@@ -89,7 +89,7 @@ func (e *opampExtension) Start(ctx context.Context, host component.Host) error {
 		return err
 	}
 	reload.Created(e.set.Resource, host.GetExtensions())
-	e.host, e.manager = host, remoteconfig.Current()
+	e.host, e.manager = host, e.currentManager()
 	e.session.SetCapabilities(e.capabilities())
 	e.session.SetDescription(describe(e.cfg.AgentDescription, e.set.Resource.Attributes()))
 	if components := availableComponents(host); components != nil && e.cfg.Capabilities.ReportsAvailableComponents {
@@ -121,8 +121,7 @@ func (e *opampExtension) Start(ctx context.Context, host component.Host) error {
 // Shutdown gives the session back: in a reload it stays connected for the next run, else the server hears a goodbye.
 func (e *opampExtension) Shutdown(ctx context.Context) error {
 	if e.session == nil {
-		e.detachUnstarted()
-		return nil
+		return e.detachUnstarted()
 	}
 	if e.stop != nil {
 		e.stop()
@@ -140,7 +139,7 @@ func (e *opampExtension) Shutdown(ctx context.Context) error {
 		errs = errors.Join(errs, errOrphaned)
 	}
 	if e.manager != nil {
-		e.manager.Detach(again, e.failure.String())
+		errs = errors.Join(errs, e.manager.Detach(again, e.failure.String()))
 	}
 	return errs
 }
@@ -151,6 +150,7 @@ func (e *opampExtension) sessionID() string { return e.set.ID.String() }
 func (e *opampExtension) Ready() error {
 	e.health.setReady(true)
 	if e.manager != nil {
+		e.manager.Health(e.health.problems()) // what happened in the start counts from the start
 		e.manager.Ready()
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 
+	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/confmap"
 
 	"github.com/collie-otel/collie/internal/dryrun"
@@ -84,6 +85,12 @@ func (b *base) find(ctx context.Context) error {
 		return errors.New(hint)
 	}
 	return b.resolve(ctx, section)
+}
+
+// isFor says whether this is the id of the OpAMP extension, however it is written in the file.
+func (b *base) isFor(id component.ID) bool {
+	var own component.ID
+	return own.UnmarshalText([]byte(b.extension)) == nil && own == id
 }
 
 // resolve decodes the parts of the extension's section that are needed here.

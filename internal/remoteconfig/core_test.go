@@ -21,7 +21,6 @@ type process struct {
 	w       *machine
 	m       *Manager
 	signals chan string
-	fatals  chan error
 	dead    chan struct{} // closed when the process does nothing any more: nothing that it does counts from then on
 	die     func()
 	ended   chan struct{} // closed when main has returned
@@ -34,6 +33,7 @@ type process struct {
 	running string // what serves, "" when nothing does
 	ready   bool
 	note    string
+	service *service
 }
 
 var errDead = errors.New("the process is dead")
@@ -49,7 +49,7 @@ func (p *process) isDead() bool {
 
 // newProcess boots a Collector.
 func newProcess(w *machine) *process {
-	p := &process{w: w, m: newManager(w.file), signals: make(chan string, 3), fatals: make(chan error), dead: make(chan struct{}), ended: make(chan struct{})}
+	p := &process{w: w, m: newManager(w.file), signals: make(chan string, 3), dead: make(chan struct{}), ended: make(chan struct{})}
 	p.die = sync.OnceFunc(func() { close(p.dead) })
 	p.m.runner, p.m.write, p.m.exec, p.m.kill = w.runner, p.write, p.execute, p.kill
 	reload.Expect(false)
@@ -157,8 +157,6 @@ func (p *process) collect() error {
 			return nil
 		case <-c.fatal:
 			return c.end(s)
-		case <-p.fatals:
-			return c.end(s)
 		case <-c.watch:
 		case name := <-p.signals:
 			if name != "HUP" {
@@ -216,6 +214,9 @@ func (c *collector) setup(inReload bool) (*service, error) {
 		return nil, errors.New("unknown key")
 	}
 	c.w.sawStart(c.process, s)
+	c.process.mu.Lock()
+	c.process.service = s
+	c.process.mu.Unlock()
 	if err := s.start(); err != nil {
 		return nil, errors.Join(err, s.shutdown(inReload, "processor:remote: "+err.Error()))
 	}
@@ -250,8 +251,9 @@ func (s *service) start() error {
 	}
 	s.m.Attach(Host{
 		Checker: fakeChecker{}, Logger: zap.NewNop(), Grace: 20 * time.Second, Reread: func() {}, ReportConnections: func(Status) {},
-		Report: func(word Status) { s.w.heard(s.process, word) },
-		Note:   func(note string) { s.process.mu.Lock(); defer s.process.mu.Unlock(); s.process.note = note },
+		Report:   func(word Status) { s.w.heard(s.process, word) },
+		Starting: func() []string { return []string{"processor:remote"} },
+		Note:     func(note string) { s.process.mu.Lock(); defer s.process.mu.Unlock(); s.process.note = note },
 	})
 	s.attached = true
 	s.alive.Store(true)
@@ -284,16 +286,20 @@ func (s *service) misbehave() {
 	case s.does("panic"):
 		s.crash()
 	case s.does("fatal"):
-		err := errors.New("processor:remote: as configured")
-		s.m.Fatal(err)
-		go func() {
-			select {
-			case s.fatal <- err:
-			case <-s.over:
-			case <-s.dead:
-			}
-		}()
+		s.fails(errors.New("processor:remote: as configured"))
 	}
+}
+
+// fails ends the run of the Collector, as a component can at any time.
+func (s *service) fails(err error) {
+	s.m.Fatal(err)
+	go func() {
+		select {
+		case s.fatal <- err:
+		case <-s.over:
+		case <-s.dead:
+		}
+	}()
 }
 
 // shutdown is service.Shutdown, with the extension's among it.
@@ -313,20 +319,19 @@ func (s *service) shutdown(inReload bool, failed string) error {
 		return nil
 	}
 	if s.does("fatal at the end") {
-		s.m.Fatal(errors.New("use of closed connection"))
+		s.fails(errors.New("use of closed connection"))
 	}
 	s.alive.Store(false)
 	again := inReload || s.w.runner && reload.GoesOn()
-	switch {
-	case s.attached:
-		s.m.Detach(again, failed)
-	case again:
-		s.m.Detach(true, failed) // as the extension does that was not reached
+	detach := func() error { return s.m.Unstarted(again, zap.NewNop()) }
+	if s.attached {
+		detach = func() error { return s.m.Detach(again, failed) }
 	}
+	err := detach()
 	if s.does("shutdown") {
-		return errors.New("the exporter could not flush")
+		err = errors.Join(err, errors.New("the exporter could not flush"))
 	}
-	return nil
+	return err
 }
 
 // fakeChecker makes dry runs that take a moment.
@@ -355,6 +360,3 @@ func (fakeChecker) Resolve(context.Context, dryrun.Source) (*dryrun.Result, erro
 }
 
 func (fakeChecker) Aliases(_, name string) []string { return []string{name} }
-
-// fatalNow ends the run of the Collector, as a component can at any time.
-func (p *process) fatalNow(err error) { p.fatals <- err }

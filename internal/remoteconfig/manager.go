@@ -36,6 +36,8 @@ type Host struct {
 	Note func(string)
 	// Reread has the effective configuration reported anew: a partial reload tells nobody of it.
 	Reread func()
+	// Starting names the components whose start has not come back yet.
+	Starting func() []string
 	// Grace is how long a component may have a recoverable error.
 	Grace time.Duration
 }
@@ -96,7 +98,9 @@ type Manager struct {
 	partial  bool           // phaseStarting, but the service was not taken down: only receivers change, or it will be
 	closing  bool           // the run ends in order
 	fatal    error          // a component has ended the run
-	failures int            // of the base file alone, since it was last ready
+	outlived bool           // the run of fatal: its configuration is not the one that was given last
+	asked    bool           // this run of the Collector has asked for a configuration
+	failures []time.Time    // of runs that nothing else was to blame for
 	phase    phase
 	deadline time.Time   // phaseStarting
 	timer    *time.Timer // calls tick
@@ -109,6 +113,7 @@ type Manager struct {
 func newManager(path string) *Manager {
 	m := &Manager{path: path, exec: executeAgain, kill: killSelf, write: statefile.Write, wake: make(chan struct{}, 1), host: Host{
 		Logger: zap.NewNop(), Report: func(Status) {}, ReportConnections: func(Status) {}, Note: func(string) {}, Reread: func() {},
+		Starting: func() []string { return nil },
 	}}
 	m.timer = time.AfterFunc(time.Hour, m.tick)
 	m.timer.Stop()
@@ -203,47 +208,72 @@ func (m *Manager) Attach(host Host) {
 }
 
 // Detach is called when the extension is shut down; again says that the process will run the Collector again. failed is
-// why it did not start, if it did not. It may not return: a Collector without a runner executes itself.
-func (m *Manager) Detach(again bool, failed string) {
+// why it did not start, if it did not. It may not return: a Collector without a runner executes itself. An error is a
+// component's fatal one, of which the Collector makes exit code 0.
+func (m *Manager) Detach(again bool, failed string) error {
 	m.mu.Lock()
-	stop := m.detach(again, failed)
-	m.mu.Unlock()
-	if stop != nil {
-		stop()
+	if m.runner && !m.closing {
+		m.mu.Unlock()
+		return nil // ended decides
 	}
-}
-
-// detach returns how to end the goroutine when this is the end. The caller holds mu.
-func (m *Manager) detach(again bool, failed string) (stop func()) {
 	switch {
-	case m.runner && (again || m.fatal != nil):
-		return nil // Ended decides
-	case m.fatal != nil:
+	case m.fatal != nil && !m.outlived:
 		m.leave(StageHealth, m.fatal.Error())
 	case m.phase == phaseStarting:
 		m.leave(StageStart, failed)
 	}
 	if again {
+		m.mu.Unlock()
 		return nil
 	}
+	err, stop := m.fatal, m.finish()
+	m.mu.Unlock()
+	stop()
+	return err
+}
+
+// Unstarted is Detach for a run in which the extension was not reached, because another one did not start. (A dry run does
+// not start extensions either, but there is none before the first Attach.)
+func (m *Manager) Unstarted(again bool, log *zap.Logger) error {
+	m.mu.Lock()
+	if first := !m.attached; m.runner || !again && !first {
+		m.mu.Unlock()
+		return nil
+	} else if first {
+		m.attached, m.host.Logger = true, log
+	}
+	m.mu.Unlock()
+	return m.Detach(again, "an extension did not start; the log of the Collector has the error")
+}
+
+// finish is the end of the process in order; stop ends the goroutine. The caller holds mu.
+func (m *Manager) finish() (stop func()) {
 	m.timer.Stop()
-	m.stored.Running = false
-	_ = m.persist()
+	if m.stored.Running {
+		m.stored.Running = false
+		_ = m.persist()
+	}
 	stop, m.stop = m.stop, nil
+	if stop == nil {
+		return func() {}
+	}
 	return stop
 }
 
-// leave blames the configuration and executes the process again, if there is another one to run. The caller holds mu.
-func (m *Manager) leave(stage Stage, reason string) {
+// leave blames the configuration and executes the process again, if there is another one to run. It says whether there is
+// one, and returns if that is left to the service manager. The caller holds mu.
+func (m *Manager) leave(stage Stage, reason string) bool {
 	if !m.blame(stage, reason) {
-		return
+		return false
 	}
+	m.phase = phaseReloading // what was blamed is not blamed again
 	m.stored.Running = false
 	_ = m.persist()
 	if m.settings().OnFailedStart == OnFailedStartExit {
-		return
+		return true
 	}
 	m.host.Logger.Warn("Executing the Collector again, with another configuration.", zap.String("stage", string(stage)), zap.String("reason", reason))
 	_ = m.host.Logger.Sync()
 	m.host.Logger.Error("The Collector cannot be executed again: its service manager must start it.", zap.Error(m.exec()))
+	return true
 }

@@ -37,7 +37,8 @@ func (m *Manager) Retrieve(ctx context.Context, watch confmap.WatcherFunc) (*con
 		return nil, err
 	}
 	m.running = run{generation: generation, digest: digest(merged)}
-	m.phase, m.fatal, m.closing, m.watch = phaseStarting, nil, false, watch
+	m.phase, m.asked, m.closing, m.watch = phaseStarting, true, false, watch
+	m.outlived = m.fatal != nil // the Collector has not heard of it yet, and will end this run for it
 	if m.runner {
 		reload.Expect(true) // until Closing says otherwise
 	}

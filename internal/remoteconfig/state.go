@@ -168,14 +168,18 @@ func (s *stored) drop() {
 // crashed counts a crash, or a failed start, of the good configuration, and takes it back when there are too many. It says
 // whether it did.
 func (s *stored) crashed(now time.Time, loop CrashLoop, what string) bool {
-	s.Crashes = slices.DeleteFunc(s.Crashes, func(t time.Time) bool { return now.Sub(t) > loop.Within })
-	s.Crashes = append(s.Crashes, now)
+	s.Crashes = append(recent(s.Crashes, now, loop.Within), now)
 	if len(s.Crashes) < loop.Crashes || s.Good == nil {
 		s.Crashes = s.Crashes[max(0, len(s.Crashes)-loop.Crashes):]
 		return false
 	}
 	s.demote(now, StageCrash, fmt.Sprintf("%s, for the %d. time within %v", what, len(s.Crashes), loop.Within))
 	return true
+}
+
+// recent leaves out what was long ago, or is to come after the clock was set back.
+func recent(times []time.Time, now time.Time, within time.Duration) []time.Time {
+	return slices.DeleteFunc(times, func(t time.Time) bool { return now.Sub(t) > within || t.After(now) })
 }
 
 // demote takes the good configuration back, for the one before it.

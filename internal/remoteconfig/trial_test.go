@@ -27,7 +27,7 @@ func TestBadConfigurationIsLeft(t *testing.T) {
 		"unmarshal": {message: "start: ", starts: true},
 		"start":     {message: "address already in use", starts: true},
 		"extension": {message: "start: ", starts: true},
-		"hang":      {message: "start: not ready within 30s", starts: true},
+		"hang":      {message: "start: not ready within 30s: processor:remote hangs", starts: true},
 		"sick":      {message: "health: processor:remote: as configured", starts: true},
 		"flaky":     {message: "health: processor:remote, for 20s: as configured", starts: true},
 		"fatal":     {message: "health: processor:remote: as configured", starts: true},
