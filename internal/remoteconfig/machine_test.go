@@ -218,6 +218,11 @@ func (w *machine) sawStart(p *process, s *service) {
 	if w.good[name] {
 		return
 	}
+	disk := stored{}
+	err := statefile.Peek(filepath.Join(w.dir, "opamp", stateFile), &disk)
+	if disk.Good.is(aboutConfig, []byte(name)) {
+		return // the process died before it could say so
+	}
 	if first := w.tried[name]; first == nil {
 		w.tried[name] = p
 	} else if first.crashed.Load() {
@@ -226,8 +231,7 @@ func (w *machine) sawStart(p *process, s *service) {
 	if w.readOnly.Load() {
 		return
 	}
-	disk := stored{}
-	if err := statefile.Peek(filepath.Join(w.dir, "opamp", stateFile), &disk); err != nil || string(disk.Trial.hash(aboutConfig)) != name {
+	if err != nil || string(disk.Trial.hash(aboutConfig)) != name {
 		w.t.Errorf("%s is started for the first time, and its marker is not on disk: %v, %q", name, err, disk.Trial.hash(aboutConfig))
 	}
 }
