@@ -25,7 +25,6 @@ type process struct {
 	die     func()
 	ended   chan struct{} // closed when main has returned
 	told    atomic.Bool   // to end
-	crashed atomic.Bool
 
 	mu      sync.Mutex // guards all below
 	exit    error
@@ -113,7 +112,9 @@ func (p *process) write(path string, state any) error {
 
 // crash is what kill -9 does, or a panic.
 func (p *process) crash() {
-	p.crashed.Store(true)
+	if !p.isDead() {
+		p.w.crashed()
+	}
 	p.die()
 }
 
@@ -201,6 +202,9 @@ func (c *collector) setup(inReload bool) (*service, error) {
 		}
 		c.watch <- e.Error
 	})
+	if c.isDead() {
+		return nil, errDead
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -210,10 +214,10 @@ func (c *collector) setup(inReload bool) (*service, error) {
 		return nil, err
 	}
 	s := &service{collector: c, conf: conf}
-	if s.does("unmarshal") {
+	if s.does("unmarshal") || s.remote() != "" && s.remote() == c.w.unreadable.Load() {
 		return nil, errors.New("unknown key")
 	}
-	c.w.sawStart(c.process, s)
+	c.w.sawStart(s)
 	c.process.mu.Lock()
 	c.process.service = s
 	c.process.mu.Unlock()

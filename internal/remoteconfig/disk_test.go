@@ -183,7 +183,7 @@ func FuzzStoredState(f *testing.F) {
 		}
 		believed := statefile.Peek(path, &stored{}) == nil
 		synctest.Test(t, func(t *testing.T) {
-			w := &machine{t: t, dir: dir, file: filepath.Join(dir, "base.yaml"), good: map[string]bool{}, failed: map[string]bool{}, tried: map[string]*process{}}
+			w := &machine{t: t, dir: dir, file: filepath.Join(dir, "base.yaml"), good: map[string]bool{}, failed: map[string]bool{}, died: map[string]bool{}}
 			w.base("1", "")
 			_, err := retrieveOnce(t, w.file)
 			require.NoError(t, err)

@@ -20,6 +20,7 @@ func TestOrderlyEndDuringATrial(t *testing.T) {
 				require.NoError(t, w.stop())
 				require.Equal(t, "APPLYING B", w.said()[len(w.said())-1])
 				require.False(t, w.onDisk().Running)
+				w.drain.Store(0)
 				w.boot()
 				require.Equal(t, "1+B", w.running())
 				w.run(15 * time.Second)
@@ -27,6 +28,41 @@ func TestOrderlyEndDuringATrial(t *testing.T) {
 			})
 		})
 	}
+}
+
+// In a stock build nobody hears of a configuration that cannot be read: it must not be the first that a process reads.
+func TestUnreadableTrialAfterAnOrderlyEnd(t *testing.T) {
+	onMachine(t, func(w *machine) {
+		goodA(w)
+		w.offer("B", "")
+		w.run(time.Second)
+		require.NoError(t, w.stop())
+		w.unreadable.Store("B")
+		w.boot()
+		w.run(time.Minute)
+		require.Equal(t, "1+A", w.running())
+		require.Equal(t, "FAILED B", w.said()[len(w.said())-1])
+	})
+}
+
+// A fatal error of the old configuration that comes late does not hide that the new one does not start.
+func TestOldConfigurationFailsWhileTheNewOneDoesNotStart(t *testing.T) {
+	onMachine(t, func(w *machine) {
+		goodA(w)
+		w.offer("B", "fatal at the end")
+		w.run(15 * time.Second)
+		w.drain.Store(int64(time.Second))
+		w.offer("C", "start")
+		w.run(1500 * time.Millisecond)
+		w.base("2", "")
+		w.run(time.Minute)
+		require.Equal(t, "2+B", w.running())
+		require.Equal(t, "FAILED C", w.said()[len(w.said())-1])
+		if w.runner {
+			require.Contains(t, w.last().Message, "start: address already in use")
+		}
+		require.Empty(t, w.note())
+	})
 }
 
 // The end cancels a dry run: that says nothing about the configuration.

@@ -28,13 +28,14 @@ type machine struct {
 
 	readOnly, execFails, otherFileGone, killAfter atomic.Bool
 	killIn                                        atomic.Int32 // writes until the process is killed
+	unreadable                                    atomic.Value // a remote configuration that was readable once
 	drain                                         atomic.Int64 // how long an old service takes to end
 
 	mu     sync.Mutex // guards all below
 	words  []Status   // what the server has heard, repetitions left out
 	good   map[string]bool
 	failed map[string]bool
-	tried  map[string]*process // who has started a configuration first
+	died   map[string]bool // with it on trial
 	starts []string
 }
 
@@ -49,7 +50,7 @@ func onMachine(t *testing.T, test func(w *machine)) {
 func newMachine(t *testing.T, runner bool) *machine {
 	w := &machine{
 		t: t, runner: runner, dir: t.TempDir(), good: map[string]bool{}, failed: map[string]bool{},
-		tried: map[string]*process{},
+		died: map[string]bool{},
 	}
 	w.file = filepath.Join(w.dir, "base.yaml")
 	w.base("1", "")
@@ -203,8 +204,19 @@ func (w *machine) onDisk() stored {
 	return s
 }
 
+// crashed takes note of what a process dies with.
+func (w *machine) crashed() {
+	disk := stored{}
+	_ = statefile.Peek(filepath.Join(w.dir, "opamp", stateFile), &disk)
+	if disk.Running && disk.Trial != nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.died[string(disk.Trial.Hash)] = true
+	}
+}
+
 // sawStart holds every start of a service to what must always be true.
-func (w *machine) sawStart(p *process, s *service) {
+func (w *machine) sawStart(s *service) {
 	name := s.remote()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -223,9 +235,7 @@ func (w *machine) sawStart(p *process, s *service) {
 	if disk.Good.is(aboutConfig, []byte(name)) {
 		return // the process died before it could say so
 	}
-	if first := w.tried[name]; first == nil {
-		w.tried[name] = p
-	} else if first.crashed.Load() {
+	if w.died[name] {
 		w.t.Errorf("%s was never good, the process crashed with it, and it is started again", name)
 	}
 	if w.readOnly.Load() {

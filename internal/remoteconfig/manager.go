@@ -63,6 +63,7 @@ const (
 type run struct {
 	generation *Generation
 	digest     string // of the merged configuration
+	ready      bool
 }
 
 // Manager decides which configuration the Collector of one base file runs. Its methods are called by the provider, by the
@@ -129,6 +130,11 @@ func (m *Manager) load() {
 		m.damage, m.stored = err, stored{}
 	}
 	m.stored.boot(time.Now(), m.settings().CrashLoop, m.base.wanted(&m.stored) != nil)
+	// A trial that ended in order starts anew, when the good configuration is ready: until then nobody would hear if it
+	// could not even be read.
+	if t, about := m.stored.Trial, m.stored.TrialOf; t != nil && m.stored.drop() {
+		m.again(t, about)
+	}
 }
 
 func (m *Manager) statePath() string { return filepath.Join(m.dir, stateFile) }
@@ -217,7 +223,7 @@ func (m *Manager) Detach(again bool, failed string) error {
 		return nil // ended decides
 	}
 	switch {
-	case m.fatal != nil && !m.outlived:
+	case m.fatal != nil && !m.outlived && !again:
 		m.leave(StageHealth, m.fatal.Error())
 	case m.phase == phaseStarting:
 		m.leave(StageStart, failed)
@@ -249,7 +255,7 @@ func (m *Manager) Unstarted(again bool, log *zap.Logger) error {
 // finish is the end of the process in order; stop ends the goroutine. The caller holds mu.
 func (m *Manager) finish() (stop func()) {
 	m.timer.Stop()
-	if m.stored.Running {
+	if m.stored.Running && !m.outlived { // else a crash: where configurations cannot be changed, that has to be counted
 		m.stored.Running = false
 		_ = m.persist()
 	}

@@ -94,10 +94,12 @@ func (m *Manager) decide(err error) (retry bool, wait time.Duration, _ error) {
 	if m.closing || err == nil && m.fatal == nil {
 		return false, 0, err
 	}
-	err = errors.Join(err, m.fatal)
 	stage, outlived, asked := StageStart, m.outlived, m.asked
-	if m.fatal != nil {
-		stage = StageHealth
+	switch {
+	case m.phase == phaseStarting && outlived:
+		outlived = false // it has not come to that: the new one did not start
+	case m.fatal != nil:
+		stage, err = StageHealth, errors.Join(err, m.fatal)
 	}
 	m.watch, m.fatal, m.outlived, m.asked = nil, nil, false, false
 	switch {

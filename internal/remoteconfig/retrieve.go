@@ -67,7 +67,7 @@ func (m *Manager) reread(ctx context.Context) (*base, error) {
 	m.mu.Lock()
 	accepted, badBase, checked, checker := m.base, m.badBase, m.attached, m.host.Checker
 	// One change at a time: else nobody could tell which of two is bad.
-	untried := m.fallback != nil || m.stored.Trial != nil && !m.onTrial()
+	untried := m.fallback != nil || m.stored.Trial != nil && !(m.onTrial() && m.running.ready)
 	m.mu.Unlock()
 	if accepted != nil && untried {
 		return nil, nil
@@ -135,7 +135,7 @@ func (m *Manager) choose() (map[string]any, *Generation, error) {
 		}
 		m.unsaved = true // until the extension starts: this may be `validate`
 		if m.stored.Trial != nil {
-			m.stored.refuseTrial(time.Now(), stage, err.Error())
+			m.refuseTrial(stage, err.Error())
 		} else {
 			m.stored.demote(time.Now(), stage, err.Error())
 		}

@@ -141,8 +141,7 @@ func (s *stored) current() *Generation {
 	return s.Good
 }
 
-// boot is what a new process makes of what the last one has left. A trial that ended in order starts anew. accepted says
-// whether any of it is to run at all.
+// boot is what a new process makes of what the last one has left. accepted says whether any of it is to run at all.
 func (s *stored) boot(now time.Time, loop CrashLoop, accepted bool) {
 	if !s.Running {
 		return
@@ -157,12 +156,14 @@ func (s *stored) boot(now time.Time, loop CrashLoop, accepted bool) {
 	}
 }
 
-// drop ends a trial without a verdict: the server may offer it again.
-func (s *stored) drop() {
-	if last := s.status(s.TrialOf); bytes.Equal(last.Hash, s.Trial.hash(s.TrialOf)) {
+// drop ends a trial without a verdict: the server may offer it again. It says whether the server waits for one.
+func (s *stored) drop() (awaited bool) {
+	last := s.status(s.TrialOf)
+	if awaited = bytes.Equal(last.Hash, s.Trial.hash(s.TrialOf)); awaited {
 		*last = Status{}
 	}
 	s.Trial = nil
+	return awaited
 }
 
 // crashed counts a crash, or a failed start, of the good configuration, and takes it back when there are too many. It says

@@ -30,7 +30,7 @@ func (m *Manager) Ready() {
 
 // ready is Ready; the caller holds mu.
 func (m *Manager) ready() {
-	m.wasReady, m.down, m.fallback = true, false, nil
+	m.wasReady, m.running.ready, m.down, m.fallback = true, true, false, nil
 	m.timer.Stop()
 	if m.phase != phaseStarting {
 		return // a reload was asked for meanwhile
@@ -144,9 +144,15 @@ func (m *Manager) promote() {
 // giveUp ends the trial of a configuration that runs: back to the one before. The caller holds mu.
 func (m *Manager) giveUp(reason string) {
 	m.host.Logger.Error("The remote configuration is bad: the Collector returns to the one before.", zap.String("reason", reason))
-	m.stored.refuseTrial(time.Now(), StageHealth, reason)
+	m.refuseTrial(StageHealth, reason)
 	m.settle()
 	m.reload()
+}
+
+// refuseTrial ends a trial badly: its errors are not those of what runs next. The caller holds mu.
+func (m *Manager) refuseTrial(stage Stage, reason string) {
+	m.stored.refuseTrial(time.Now(), stage, reason)
+	m.failing = m.baseline
 }
 
 // hung is for a start that does not end: nothing but a new process helps. The caller holds mu.
@@ -185,7 +191,7 @@ func (m *Manager) blame(stage Stage, reason string) (again bool) {
 		m.refuseBase(m.base, fmt.Errorf("%s: %s", stage, reason))
 		m.base, m.fallback = m.fallback, nil
 	case m.onTrial():
-		m.stored.refuseTrial(now, stage, reason)
+		m.refuseTrial(stage, reason)
 	case m.running.generation == nil:
 		return m.runner && m.wasReady && m.failed(now)
 	case m.running.generation == m.stored.Good:

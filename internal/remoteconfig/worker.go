@@ -175,7 +175,7 @@ func (m *Manager) known(g *Generation, about subject) bool {
 	}
 	if onTrial && m.stored.Good.is(about, hash) { // that one needs no trial
 		m.host.Logger.Info("Returning to the good remote configuration.", zap.String("about", string(about)), hashField(hash))
-		m.stored.Trial = nil
+		m.stored.Trial, m.failing = nil, m.baseline
 		*m.stored.status(about) = Status{Hash: hash, Outcome: Applying}
 		m.settle()
 		m.reload()
