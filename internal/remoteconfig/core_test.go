@@ -250,7 +250,7 @@ func (s *service) name() string {
 }
 
 func (s *service) start() error {
-	if s.does("extension") {
+	if s.does("extension") || s.remote() != "" && s.remote() == s.w.unreachable.Load() {
 		return errors.New("an extension before opamp does not start")
 	}
 	s.m.Attach(Host{

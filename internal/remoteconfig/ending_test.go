@@ -45,6 +45,20 @@ func TestUnreadableTrialAfterAnOrderlyEnd(t *testing.T) {
 	})
 }
 
+// A good configuration does not start any more, because of an extension that is started before the agent's.
+func TestExtensionIsNotReachedAtBoot(t *testing.T) {
+	onMachine(t, func(w *machine) {
+		goodA(w)
+		require.NoError(t, w.stop())
+		w.unreachable.Store("A")
+		w.boot()
+		w.run(time.Minute)
+		require.Equal(t, "1+", w.running())
+		require.Equal(t, "FAILED A", w.said()[len(w.said())-1])
+		require.Contains(t, w.last().Message, "crash: start: ")
+	})
+}
+
 // A fatal error of the old configuration that comes late does not hide that the new one does not start.
 func TestOldConfigurationFailsWhileTheNewOneDoesNotStart(t *testing.T) {
 	onMachine(t, func(w *machine) {

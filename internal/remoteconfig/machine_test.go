@@ -28,6 +28,7 @@ type machine struct {
 
 	readOnly, execFails, otherFileGone, killAfter atomic.Bool
 	killIn                                        atomic.Int32 // writes until the process is killed
+	unreachable                                   atomic.Value // one that lost an extension that starts before the agent's
 	unreadable                                    atomic.Value // a remote configuration that was readable once
 	drain                                         atomic.Int64 // how long an old service takes to end
 
