@@ -85,6 +85,9 @@ func (e *opampExtension) Start(ctx context.Context, host component.Host) error {
 		return err
 	}
 	opts := agent.Options{StorageDirectory: e.cfg.Storage.Directory, InstanceUID: uid, Logger: e.set.Logger}
+	if manager := remoteconfig.Current(); manager != nil {
+		opts.NewInstanceUID = manager.NewInstanceUID()
+	}
 	if e.session, err = agent.Acquire(e.sessionID(), opts, settings, e.wantRestart); err != nil {
 		return err
 	}

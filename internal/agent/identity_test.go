@@ -20,7 +20,7 @@ var (
 
 func loaded(t *testing.T, dir string, configured uuid.UUID) *identity {
 	t.Helper()
-	id, err := loadIdentity(dir, configured, zap.NewNop())
+	id, err := loadIdentity(Options{StorageDirectory: dir, InstanceUID: configured, Logger: zap.NewNop()})
 	require.NoError(t, err)
 	require.NotEqual(t, uuid.Nil, id.uid)
 	return id

@@ -19,7 +19,9 @@ type Options struct {
 	StorageDirectory string
 	// InstanceUID is the configured one; the zero UUID means that there is none.
 	InstanceUID uuid.UUID
-	Logger      *zap.Logger
+	// NewInstanceUID is taken by an agent that needs a new one; zero: it generates one.
+	NewInstanceUID uuid.UUID
+	Logger         *zap.Logger
 }
 
 // Session is a connection to an OpAMP server that is kept alive, through reloads, until Close.
@@ -30,13 +32,13 @@ type Session struct {
 	report   *report
 	identity *identity // owned by the loop once it runs
 
-	mu        sync.Mutex // guards what the owner of the session replaces at a reload
-	log       *zap.Logger
-	settings  Settings
-	restart   func()
+	mu       sync.Mutex // guards what the owner of the session replaces at a reload
+	log      *zap.Logger
+	settings Settings
+	restart  func()
 	// remoteConfig takes a configuration of the server.
 	remoteConfig func(hash []byte, files map[string]*protobufs.AgentConfigFile)
-	heartbeat time.Duration // as the server wants it; 0: as in settings
+	heartbeat    time.Duration // as the server wants it; 0: as in settings
 
 	reconnect chan struct{} // capacity 1: the settings have changed
 	begin     sync.Once     // the loop is started at most once, and not after Close
@@ -54,7 +56,7 @@ type Session struct {
 
 // Open prepares a session; Begin starts it.
 func Open(opts Options, settings Settings) (*Session, error) {
-	id, err := loadIdentity(opts.StorageDirectory, opts.InstanceUID, opts.Logger)
+	id, err := loadIdentity(opts)
 	if err != nil {
 		return nil, err
 	}

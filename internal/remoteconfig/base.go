@@ -27,7 +27,8 @@ type base struct {
 
 // local is what the provider must know of the extension's configuration before anything runs.
 type local struct {
-	Storage struct {
+	InstanceUID string `mapstructure:"instance_uid"`
+	Storage     struct {
 		Directory string `mapstructure:"directory"`
 	} `mapstructure:"storage"`
 	RemoteConfig Settings `mapstructure:"remote_config"`
@@ -86,7 +87,7 @@ func (b *base) find(ctx context.Context) error {
 // resolve decodes the parts of the extension's section that are needed here.
 func (b *base) resolve(ctx context.Context, section map[string]any) error {
 	part := map[string]any{}
-	for _, key := range []string{"storage", "remote_config", "server"} {
+	for _, key := range []string{"storage", "remote_config", "server", "instance_uid"} {
 		if value, ok := section[key]; ok {
 			part[key] = value
 		}

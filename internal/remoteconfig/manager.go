@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"go.opentelemetry.io/collector/confmap"
 	"go.uber.org/zap"
 
@@ -70,7 +71,8 @@ type Manager struct {
 	stop     func()
 	watch    confmap.WatcherFunc // nil when it must not be called
 	dir      string
-	damage   error // of the state file
+	newUID   uuid.UUID // of this agent, unless it has one
+	damage   error     // of the state file
 	stored   stored
 
 	base     *base
@@ -113,6 +115,14 @@ func (m *Manager) load() {
 		m.damage, m.stored = err, stored{}
 	}
 	m.stored.boot(time.Now(), m.settings().CrashLoop)
+	m.newUID, _ = uuid.NewV7() // without randomness the extension will say so
+}
+
+// NewInstanceUID is for an agent that needs a new one: the configuration names it already.
+func (m *Manager) NewInstanceUID() uuid.UUID {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.newUID
 }
 
 func (m *Manager) statePath() string { return filepath.Join(m.dir, stateFile) }

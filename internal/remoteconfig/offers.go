@@ -9,9 +9,11 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/uuid"
 	"github.com/open-telemetry/opamp-go/protobufs"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/collie-otel/collie/internal/agent"
 	"github.com/collie-otel/collie/internal/overlay"
 )
 
@@ -74,12 +76,12 @@ type mergeResult struct {
 }
 
 // merge makes the configuration of a base file and a generation; it writes nothing.
-func merge(b *base, g *Generation, dir string) (*mergeResult, error) {
+func (m *Manager) merge(b *base, g *Generation) (*mergeResult, error) {
 	offers, err := g.offers().message()
 	if err != nil {
 		return nil, err
 	}
-	result := &mergeResult{files: overlay.Files{Dir: filepath.Join(dir, certificates)}}
+	result := &mergeResult{files: overlay.Files{Dir: filepath.Join(m.dir, certificates)}}
 	own := b.conf
 	if b.local.RemoteConfig.Mode == overlay.ModeReplace {
 		own = nil
@@ -97,7 +99,50 @@ func merge(b *base, g *Generation, dir string) (*mergeResult, error) {
 			return connections, err
 		},
 	})
+	if err == nil {
+		m.identify(result.conf, b)
+	}
 	return result, err
+}
+
+const instanceID = "service.instance.id"
+
+// identify gives the Collector's own telemetry the agent's instance UID as service.instance.id, unless the configuration
+// has something to say on it. The core would make a new one at each reload.
+func (m *Manager) identify(conf map[string]any, b *base) {
+	configured, err := uuid.Parse(b.local.InstanceUID)
+	if err != nil && b.local.InstanceUID != "" {
+		return // a ULID, or a mistake that the extension reports
+	}
+	uid := agent.InstanceUID(m.dir, configured)
+	if uid == uuid.Nil {
+		uid = m.newUID
+	}
+	service := child(conf, "service")
+	telemetry := child(service, "telemetry")
+	resource := child(telemetry, "resource")
+	list, ok := resource["attributes"].([]any)
+	if _, said := resource[instanceID]; resource == nil || said || !ok && resource["attributes"] != nil {
+		return
+	}
+	for _, attribute := range list {
+		if pair, _ := attribute.(map[string]any); pair["name"] == instanceID {
+			return
+		}
+	}
+	resource["attributes"] = append(list, map[string]any{"name": instanceID, "value": uid.String()})
+}
+
+// child is a section of a configuration, made if it is missing; nil when something else than a map is there.
+func child(parent map[string]any, key string) map[string]any {
+	if parent == nil {
+		return nil
+	}
+	if parent[key] == nil {
+		parent[key] = map[string]any{}
+	}
+	section, _ := parent[key].(map[string]any)
+	return section
 }
 
 // writeFiles puts the files of a configuration on disk. Their names are hashes of their content.
@@ -130,7 +175,7 @@ func (m *Manager) tidy() {
 	}
 	var wanted []string
 	for _, g := range []*Generation{m.stored.Good, m.stored.Previous, m.stored.Trial} {
-		result, err := merge(m.base, g, m.dir)
+		result, err := m.merge(m.base, g)
 		if err != nil {
 			return
 		}

@@ -120,7 +120,7 @@ func (m *Manager) Running(ctx context.Context) (*dryrun.Result, error) {
 	m.mu.Lock()
 	b, g, checker := m.base, m.running.generation, m.host.Checker
 	m.mu.Unlock()
-	merged, err := merge(b, g, m.dir)
+	merged, err := m.merge(b, g)
 	if err != nil {
 		return nil, err
 	}

@@ -92,7 +92,7 @@ func (m *Manager) refuseBase(b *base, err error) {
 func (m *Manager) choose() (map[string]any, *Generation, error) {
 	for {
 		g := m.stored.current()
-		merged, err := merge(m.base, g, m.dir)
+		merged, err := m.merge(m.base, g)
 		if err == nil {
 			return merged.conf, g, nil
 		}
@@ -128,7 +128,7 @@ func (m *Manager) check(ctx context.Context, checker dryrun.Checker, b *base, g 
 	if errs := b.local.RemoteConfig.policy(aliases).Check(remote); len(errs) > 0 {
 		return nil, StagePolicy, errors.Join(errs...)
 	}
-	merged, err := merge(b, g, m.dir)
+	merged, err := m.merge(b, g)
 	if err != nil {
 		return nil, StageMerge, err
 	}
