@@ -86,13 +86,13 @@ func TestConcurrentStartAndShutdown(t *testing.T) {
 }
 
 func TestFailedStartFreesItsPorts(t *testing.T) {
-	g := freeAddress(t)
+	g, h := freeAddress(t), freeAddress(t)
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer func() { require.NoError(t, taken.Close()) }()
 	for name, config := range map[string]string{
 		"address taken":  both(g, taken.Addr().String()),
-		"no certificate": `protocols: {grpc: {endpoint: "` + g + `"}, http: {endpoint: "` + freeAddress(t) + `", tls: {cert_file: /nowhere, key_file: /nowhere}}}`,
+		"no certificate": `protocols: {grpc: {endpoint: "` + g + `"}, http: {endpoint: "` + h + `", tls: {cert_file: /nowhere, key_file: /nowhere}}}`,
 		"no extension":   `protocols: {grpc: {endpoint: "` + g + `"}, http: {endpoint: "` + freeAddress(t) + `", middlewares: [{id: nothing}]}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -100,6 +100,7 @@ func TestFailedStartFreesItsPorts(t *testing.T) {
 			require.Error(t, run.start(t))
 			run.stop(t, true)
 			requireClosed(t, g)
+			requireClosed(t, h)
 			require.Empty(t, parkedNow())
 		})
 	}
@@ -276,6 +277,8 @@ func TestEventsGoToTheCurrentGeneration(t *testing.T) {
 	for len(first.host.events) > 0 {
 		<-first.host.events
 	}
+	in.host.Report(componentstatus.NewRecoverableErrorEvent(net.ErrClosed)) // nobody is there to hear it
+	require.Empty(t, first.host.events)
 	second := begin(t, s)
 	in.host.Report(componentstatus.NewRecoverableErrorEvent(net.ErrClosed))
 	require.Equal(t, componentstatus.StatusRecoverableError, lastEvent(t, second.host).Status())
