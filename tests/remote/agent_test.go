@@ -75,6 +75,7 @@ type options struct {
 	base   string // instead of base
 	binary string // instead of otelcol-collie
 	env    map[string]string
+	args   []string
 	panics bool // a panic is expected
 }
 
@@ -89,7 +90,7 @@ func newEnv(t *testing.T, o options) *env {
 	for k, v := range o.env {
 		environment[k] = v
 	}
-	e.collector = harness.New(t, harness.Options{Args: []string{"--config=opamp:" + e.file}, Env: environment, Binary: o.binary, MayPanic: o.panics})
+	e.collector = harness.New(t, harness.Options{Args: append([]string{"--config=opamp:" + e.file}, o.args...), Env: environment, Binary: o.binary, MayPanic: o.panics})
 	return e
 }
 
