@@ -63,7 +63,7 @@ service:
 
 // env is a server, a sink and a Collector between them.
 type env struct {
-	t         *testing.T
+	t         testing.TB
 	fleet     *fleet
 	sink      *traffic.Sink
 	collector *harness.Collector
