@@ -65,7 +65,8 @@ test: build build-test test-deps ## run everything that CI runs but lint
 	go test -count=1 -timeout 20m ./tests/...
 
 lint: build ## gofumpt, go vet, staticcheck
-	@files=$$($(TOOL) gofumpt -l cmd configs distribution/components distribution/image distribution/main.go extension internal receiver tests); 		test -z "$$files" || { echo "run gofumpt -w on:"; echo "$$files"; exit 1; }
+	@files=$$(git ls-files -co --exclude-standard '*.go' | xargs $(TOOL) gofumpt -l); \
+		test -z "$$files" || { echo "run gofumpt -w on:"; echo "$$files"; exit 1; }
 	go vet ./...
 	cd $(GENERATED) && go vet -tags otelcol_collie .
 	$(TOOL) staticcheck ./...

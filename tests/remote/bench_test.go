@@ -89,8 +89,10 @@ func measure(b *testing.B, way way, delay time.Duration, times int) ([]time.Dura
 		config = e.file
 	}
 	way.prepare(e)
-	e.collector = harness.New(b, harness.Options{Name: way.name, Args: []string{"--config=" + config}, Binary: binary,
-		Env: map[string]string{"SERVER": e.fleet.address, "COLLIE_BACKEND_ENDPOINT": e.sink.GRPCEndpoint()}})
+	e.collector = harness.New(b, harness.Options{
+		Name: way.name, Args: []string{"--config=" + config}, Binary: binary,
+		Env: map[string]string{"SERVER": e.fleet.address, "COLLIE_BACKEND_ENDPOINT": e.sink.GRPCEndpoint()},
+	})
 	e.collector.Start()
 	e.sink.SetDelay(delay)
 	stop := e.clients()
