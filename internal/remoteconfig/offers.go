@@ -26,8 +26,6 @@ type Offers struct {
 	Settings []byte `json:"settings"`
 }
 
-func (o *Offers) is(hash []byte) bool { return o != nil && bytes.Equal(o.Hash, hash) }
-
 func (o *Offers) message() (*protobufs.ConnectionSettingsOffers, error) {
 	m := &protobufs.ConnectionSettingsOffers{}
 	if o == nil {
