@@ -17,7 +17,7 @@ func newTestSession(t testing.TB) *Session {
 	t.Helper()
 	s, err := Open(Options{StorageDirectory: t.TempDir(), Logger: zap.NewNop()}, Settings{})
 	require.NoError(t, err)
-	s.SetCapabilities(protobufs.AgentCapabilities_AgentCapabilities_AcceptsRestartCommand)
+	s.SetCapabilities(protobufs.AgentCapabilities_AgentCapabilities_AcceptsRestartCommand | acceptsOpAMP)
 	s.report.lacking = 0
 	return s
 }

@@ -20,9 +20,11 @@ const (
 	partComponentDetails // beside partComponents: the components themselves, not only their hash
 	partCustomCapabilities
 	partCapabilities // in every message anyhow: a change of them is reason enough to send one
+	partConnectionStatus
+	partConnectionRequest // sent once, never as part of a full report
 
 	// allParts is what a full report has; details of components are sent on request only.
-	allParts = partDescription | partHealth | partEffectiveConfig | partComponents | partCustomCapabilities
+	allParts = partDescription | partHealth | partEffectiveConfig | partComponents | partCustomCapabilities | partConnectionStatus
 )
 
 // fullReportEvery is how often a server gets a full report at most, however often it asks.
@@ -39,17 +41,22 @@ type report struct {
 	effective    *protobufs.EffectiveConfig
 	components   *protobufs.AvailableComponents
 	custom       []string // custom capabilities
+	connection   *protobufs.ConnectionSettingsStatus
+	request      *protobufs.ConnectionSettingsRequest
 	capabilities protobufs.AgentCapabilities
 	server       protobufs.ServerCapabilities // 0: not known, everything is accepted
 
 	lacking  part // parts that the server lacks
+	along    part // parts that go with the next message, but are no reason to send one
 	messages []*customSend
 	lastFull time.Time
 	// lastDetails is when the components themselves were last sent: a server that always asks is not always answered.
 	lastDetails time.Time
 }
 
-func newReport() *report { return &report{wake: make(chan struct{}, 1)} }
+func newReport() *report {
+	return &report{wake: make(chan struct{}, 1), connection: &protobufs.ConnectionSettingsStatus{}}
+}
 
 // changed marks parts as lacking and wakes the loop. The caller holds mu.
 func (r *report) changed(p part) {
@@ -71,7 +78,7 @@ func (r *report) lack(p part) {
 func (r *report) forget() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.server, r.lastFull, r.lastDetails = 0, time.Time{}, time.Time{}
+	r.server, r.lastFull, r.lastDetails, r.request = 0, time.Time{}, time.Time{}, nil
 	r.changed(allParts)
 }
 
@@ -112,9 +119,10 @@ func (r *report) setCapabilities(c protobufs.AgentCapabilities) {
 
 // gated are the parts that are sent only by an agent that says it does.
 var gated = map[protobufs.AgentCapabilities]part{
-	protobufs.AgentCapabilities_AgentCapabilities_ReportsHealth:              partHealth,
-	protobufs.AgentCapabilities_AgentCapabilities_ReportsEffectiveConfig:     partEffectiveConfig,
-	protobufs.AgentCapabilities_AgentCapabilities_ReportsAvailableComponents: partComponents,
+	protobufs.AgentCapabilities_AgentCapabilities_ReportsHealth:                   partHealth,
+	protobufs.AgentCapabilities_AgentCapabilities_ReportsEffectiveConfig:          partEffectiveConfig,
+	protobufs.AgentCapabilities_AgentCapabilities_ReportsAvailableComponents:      partComponents,
+	protobufs.AgentCapabilities_AgentCapabilities_ReportsConnectionSettingsStatus: partConnectionStatus,
 }
 
 func (r *report) setServerCapabilities(c protobufs.ServerCapabilities) {
@@ -144,6 +152,7 @@ func (r *report) next(now time.Time, force bool) (*outgoing, time.Duration) {
 		return nil, later
 	}
 	r.lacking &^= parts
+	parts, r.along = parts|r.along, 0
 	out := &outgoing{message: &protobufs.AgentToServer{Capabilities: uint64(r.capabilities)}, parts: parts}
 	r.fill(out.message, parts)
 	if len(r.messages) > 0 {
@@ -196,6 +205,12 @@ func (r *report) fill(m *protobufs.AgentToServer, parts part) {
 		if parts&partComponentDetails != 0 {
 			m.AvailableComponents = r.components
 		}
+	}
+	if parts&partConnectionStatus != 0 && r.can(protobufs.AgentCapabilities_AgentCapabilities_ReportsConnectionSettingsStatus) {
+		m.ConnectionSettingsStatus = r.connection
+	}
+	if parts&partConnectionRequest != 0 {
+		m.ConnectionSettingsRequest = r.request
 	}
 	// Sent when empty, too: an absent field never clears what the server has.
 	if parts&partCustomCapabilities != 0 {
