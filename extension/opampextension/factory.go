@@ -32,6 +32,7 @@ func createDefaultConfig() component.Config {
 		Capabilities: Capabilities{
 			ReportsEffectiveConfig: true, ReportsHealth: true, ReportsHeartbeat: true,
 			ReportsAvailableComponents: true, AcceptsRestartCommand: true,
+			AcceptsOpAMPConnectionSettings: true, ReportsConnectionSettingsStatus: true,
 		},
 		Storage:           Storage{Directory: "/var/lib/otelcol-collie/opamp"},
 		HealthGracePeriod: time.Minute,
