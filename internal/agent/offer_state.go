@@ -71,18 +71,19 @@ type offers struct {
 	over   Settings // of the current connection
 	// queued is the newest offer while it is too early for one; older ones are forgotten.
 	queued    *protobufs.ConnectionSettingsOffers
-	notBefore time.Time   // when the next offer is looked at
-	restated  time.Time   // when a known offer was last answered
-	reported  bool        // this connection has had its first report
-	limit     *time.Timer // ends the connections with the candidate
-	asked     time.Time   // when a certificate was last asked for on this connection, zero if never
+	notBefore time.Time     // when the next offer is looked at
+	restated  time.Time     // when a known offer was last answered
+	reported  bool          // this connection has had its first report
+	within    time.Duration // trialLimit; tests have less patience
+	limit     *time.Timer   // ends the connections with the candidate
+	asked     time.Time     // when a certificate was last asked for on this connection, zero if never
 	askedFor  uuid.UUID
 }
 
 // loadOffers reads what the last process has left. A candidate is tried once more; the local configuration holds when
 // the file is damaged.
 func (s *Session) loadOffers() {
-	o := &offers{path: filepath.Join(s.identity.directory, offersFile)}
+	o := &offers{path: filepath.Join(s.identity.directory, offersFile), within: trialLimit}
 	s.offers = o
 	switch err := readState(o.path, &o.stored); {
 	case errors.Is(err, errSetAside):

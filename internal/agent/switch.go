@@ -217,8 +217,8 @@ func (s *Session) attempt(ctx context.Context, settings Settings) error {
 	}
 	bounded, cancel := context.WithCancel(ctx)
 	defer cancel()
-	deadline := time.Now().Add(trialLimit)
-	o.limit = time.AfterFunc(trialLimit, cancel)
+	deadline := time.Now().Add(o.within)
+	o.limit = time.AfterFunc(o.within, cancel)
 	defer o.limit.Stop()
 	var wait backoff
 	for {
@@ -228,7 +228,7 @@ func (s *Session) attempt(ctx context.Context, settings Settings) error {
 		}
 		pause := wait.next(0, retryAfter(err))
 		if bounded.Err() != nil {
-			err = fmt.Errorf("no valid answer within %v", trialLimit)
+			err = fmt.Errorf("no valid answer within %v", o.within)
 		}
 		if bounded.Err() != nil || decided(err) || time.Now().Add(pause).After(deadline) {
 			s.fail(o.stored.Candidate.Hash, err)
