@@ -78,6 +78,7 @@ type offers struct {
 	limit     *time.Timer   // ends the connections with the candidate
 	asked     time.Time     // when a certificate was last asked for on this connection, zero if never
 	askedFor  uuid.UUID
+	warned    string // what was last warned of
 }
 
 // loadOffers reads what the last process has left. A candidate is tried once more; the local configuration holds when
@@ -143,7 +144,7 @@ func (o *offers) fail(hash []byte, message string) {
 
 // apply makes an offer the one in force.
 func (o *offers) apply(offer storedOffer) {
-	o.stored.Applied, o.stored.Candidate, o.phase = &offer, nil, idle
+	o.stored.Applied, o.stored.Candidate, o.phase, o.warned = &offer, nil, idle, ""
 	o.stored.Last = storedStatus{offer.Hash, protobufs.ConnectionSettingsStatuses_ConnectionSettingsStatuses_APPLIED, ""}
 }
 

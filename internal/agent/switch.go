@@ -3,12 +3,9 @@ package agent
 import (
 	"context"
 	"crypto/sha256"
-	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -23,7 +20,7 @@ const (
 	trialLimit = 20 * time.Second
 	// offerEvery is the time between two new offers that are looked at: each one may cost two connections and a write.
 	offerEvery = 5 * time.Second
-	// maxHash bounds what is kept of a hash.
+	// maxHash bounds a hash, which is kept; an offer with a longer one is ignored.
 	maxHash = 1 << 10
 )
 
@@ -178,15 +175,23 @@ func (s *Session) choose(ctx context.Context) Settings {
 	}
 	offer := o.applied()
 	if c := offer.Certificate; c != nil && c.keyPair(time.Now()) != nil {
-		s.logger().Warn("The client certificate that the server offered has expired: it is not used any more.")
+		s.warnOnce("The client certificate that the server offered has expired: it is not used any more.")
 		offer.Certificate = nil // the configured one, if any, may get the agent a new one
 	}
 	settings, err := local.with(ctx, offer)
 	if err != nil {
-		s.logger().Error("The server's connection settings cannot be used: the configured ones hold.", zap.Error(err))
+		s.warnOnce("The server's connection settings cannot be used: the configured ones hold.", zap.Error(err))
 		return local
 	}
 	return settings
+}
+
+// warnOnce keeps what is found at each connection from being said at each one.
+func (s *Session) warnOnce(message string, fields ...zap.Field) {
+	if s.offers.warned != message {
+		s.offers.warned = message
+		s.logger().Warn(message, fields...)
+	}
 }
 
 // rebase forgets all offers: they were made on top of another local configuration.
@@ -206,90 +211,6 @@ func (s *Session) rebase(key string) {
 // begin is called with each connection that is made. What another one has offered says nothing about this one's server.
 func (o *offers) begin(settings Settings) {
 	o.over, o.reported, o.queued, o.askedFor = settings, false, nil, uuid.Nil
-}
-
-// attempt makes a connection and returns when it has ended. With a candidate it makes as many as it takes, within
-// trialLimit, until one works or the candidate has failed.
-func (s *Session) attempt(ctx context.Context, settings Settings) error {
-	o := s.offers
-	if o.phase != trying {
-		return s.connection(ctx, settings)
-	}
-	bounded, cancel := context.WithCancel(ctx)
-	defer cancel()
-	deadline := time.Now().Add(o.within)
-	o.limit = time.AfterFunc(o.within, cancel)
-	defer o.limit.Stop()
-	var wait backoff
-	for {
-		err := s.connection(bounded, settings)
-		if o.phase != trying || ctx.Err() != nil || errors.Is(err, errSettingsChanged) {
-			return err
-		}
-		pause := wait.next(0, retryAfter(err))
-		if bounded.Err() != nil {
-			err = fmt.Errorf("no valid answer within %v", o.within)
-		}
-		if bounded.Err() != nil || decided(err) || time.Now().Add(pause).After(deadline) {
-			s.fail(o.stored.Candidate.Hash, err)
-			return errOffered
-		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-		case <-s.reconnect:
-			return errSettingsChanged
-		case <-timer.C:
-		}
-		timer.Stop()
-	}
-}
-
-// decided says that another try would end as this one did.
-func decided(err error) bool {
-	var untrusted *tls.CertificateVerificationError
-	var alert *net.OpError // the server's word on our certificate
-	return errors.Is(err, errUnauthorized) || errors.Is(err, errRefused) || errors.As(err, &untrusted) ||
-		errors.As(err, &alert) && alert.Op == "remote error"
-}
-
-// verify looks at an answer over a candidate. The first one for this instance, after the first report, that is no error
-// makes it the connection in force.
-func (s *Session) verify(m *protobufs.ServerToAgent) error {
-	o := s.offers
-	if o.phase != trying || !slices.Equal(m.InstanceUid, s.identity.uid[:]) || !o.reported {
-		return nil
-	}
-	if e := m.ErrorResponse; e != nil {
-		if e.Type == protobufs.ServerErrorResponseType_ServerErrorResponseType_Unavailable {
-			return nil // receive has it tried again
-		}
-		return fmt.Errorf("%w: %v: %s", errRefused, e.Type, printable(e.ErrorMessage))
-	}
-	if !o.limit.Stop() {
-		return nil // too late
-	}
-	candidate := *o.stored.Candidate
-	if candidate.Offer.Certificate != nil {
-		o.stored.Certified, o.stored.Request = s.identity.uid, nil
-	}
-	o.apply(candidate)
-	s.saveOffers()
-	s.setHeartbeat(candidate.Offer.Interval)
-	o.notBefore = time.Now().Add(offerEvery)
-	s.report.setConnectionStatus(o.stored.Last.message(), true)
-	s.logger().Info("The offered connection settings work and are used from now on.", zap.String("hash", hex.EncodeToString(candidate.Hash)))
-	return nil
-}
-
-// fail ends an offer that is refused or does not work.
-func (s *Session) fail(hash []byte, reason error) {
-	o := s.offers
-	o.fail(hash, printable(reason.Error()))
-	o.notBefore = time.Now().Add(offerEvery)
-	s.saveOffers()
-	s.report.setConnectionStatus(o.stored.Last.message(), true)
-	s.logger().Warn("The offered connection settings are not used.", zap.String("hash", hex.EncodeToString(hash)), zap.String("reason", o.stored.Last.Message))
 }
 
 // lacks says whether any of the parts is still to be sent.

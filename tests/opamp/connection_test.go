@@ -85,12 +85,12 @@ func front(t *testing.T, s *fakeServer, config *tls.Config) string {
 	return strings.TrimPrefix(f.URL, "https") + "/v1/opamp"
 }
 
-// vouched is a certificate that is its own CA, as a pair, PEM and files.
+// vouched is a certificate that is its own CA, as a pair, PEM and a file.
 type vouched struct {
-	pair          tls.Certificate
-	pem, key      []byte
-	certFile, dir string
-	pool          *x509.CertPool
+	pair     tls.Certificate
+	pem, key []byte
+	certFile string
+	pool     *x509.CertPool
 }
 
 func selfSigned(t *testing.T) vouched {
