@@ -174,6 +174,12 @@ func TestOfferTLS(t *testing.T) {
 	_, err = with(plaintext, agent.Offer{TLS: &agent.OfferedTLS{CA: string(cert)}})
 	require.ErrorContains(t, err, "unknown authority", "in place of, not beside")
 
+	local, err := httpConfig(plaintext).settings(t.Context(), componenttest.NewNopHost())
+	require.NoError(t, err)
+	secured, err := local.With(t.Context(), agent.Offer{Endpoint: s.URL, TLS: &agent.OfferedTLS{MinVersion: "1.3"}})
+	require.NoError(t, err)
+	require.EqualValues(t, tls.VersionTLS13, secured.Client.Transport.(withHeaders).TLSClientConfig.MinVersion, "plaintext as configured ends with an offer of TLS")
+
 	configured := Connection{Endpoint: s.URL}
 	configured.TLS.CAPem, configured.TLS.CertFile, configured.TLS.KeyFile = opaque(map[string]string{"": string(ca)})[""], certFile, keyFile
 	n, err = with(configured, agent.Offer{})

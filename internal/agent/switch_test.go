@@ -151,6 +151,25 @@ func TestSwitch(t *testing.T) {
 	}
 }
 
+// TestSwitchWaitsForAPPLYING: it is put off with a full report that is asked for too soon, and the connection is kept that long.
+func TestSwitchWaitsForAPPLYING(t *testing.T) {
+	t.Parallel()
+	two := serveOffers(t)
+	one := serve(t, &fakeServer{answer: func(n int, m *protobufs.AgentToServer) []byte {
+		reply := &protobufs.ServerToAgent{InstanceUid: m.InstanceUid}
+		if n == 0 {
+			reply.Flags, reply.ConnectionSettings = 1, endpointOffer("h", two.url)
+		}
+		return encoded(reply)
+	}})
+	s := offerSession(t, t.TempDir(), plain(t, one.settings(t, WebSocket)))
+	s.Begin()
+	two.status(t, 0, "h", applied)
+	all := one.messages(t, 3)
+	require.Equal(t, applying, all[1].ConnectionSettingsStatus.GetStatus())
+	require.NotNil(t, all[2].AgentDisconnect)
+}
+
 // TestSwitchFails: whatever is wrong with the candidate, the agent is back in time, says why, and does not try again.
 func TestSwitchFails(t *testing.T) {
 	t.Parallel()
@@ -168,29 +187,30 @@ func TestSwitchFails(t *testing.T) {
 	for name, tt := range map[string]struct {
 		candidate func(t *testing.T) string
 		reason    string
+		atOnce    bool // no second try
 	}{
-		"dead":     {func(*testing.T) string { return dead }, "refused"},
-		"401":      {refused(http.StatusUnauthorized), "refuses the credentials"},
-		"403":      {refused(http.StatusForbidden), "refuses the credentials"},
-		"500":      {refused(http.StatusInternalServerError), "500"},
-		"unusable": {func(*testing.T) string { return "http://127.0.0.1/unusable" }, "this one is unusable"},
+		"dead":     {func(*testing.T) string { return dead }, "refused", false},
+		"401":      {refused(http.StatusUnauthorized), "refuses the credentials", true},
+		"403":      {refused(http.StatusForbidden), "refuses the credentials", true},
+		"500":      {refused(http.StatusInternalServerError), "500", false},
+		"unusable": {func(*testing.T) string { return "http://127.0.0.1/unusable" }, "this one is unusable", true},
 		"error answer": {answers(func(m *protobufs.AgentToServer) *protobufs.ServerToAgent {
 			return &protobufs.ServerToAgent{InstanceUid: m.InstanceUid, ErrorResponse: refusal(protobufs.ServerErrorResponseType_ServerErrorResponseType_BadRequest, 0)}
-		}), "BadRequest: no thanks"},
+		}), "BadRequest: no thanks", true},
 		"unavailable for long": {answers(func(m *protobufs.AgentToServer) *protobufs.ServerToAgent {
 			return &protobufs.ServerToAgent{InstanceUid: m.InstanceUid, ErrorResponse: refusal(protobufs.ServerErrorResponseType_ServerErrorResponseType_Unavailable, time.Minute)}
-		}), "unavailable"},
+		}), "unavailable", true},
 		"answers to somebody else": {answers(func(*protobufs.AgentToServer) *protobufs.ServerToAgent {
 			return &protobufs.ServerToAgent{InstanceUid: uidC[:]}
-		}), "no valid answer"},
-		"answers to nobody": {answers(func(*protobufs.AgentToServer) *protobufs.ServerToAgent { return &protobufs.ServerToAgent{} }), "no valid answer"},
+		}), "no valid answer", false},
+		"answers to nobody": {answers(func(*protobufs.AgentToServer) *protobufs.ServerToAgent { return &protobufs.ServerToAgent{} }), "no valid answer", false},
 		"silence": {func(t *testing.T) string {
 			return serve(t, &fakeServer{admit: func(_ http.ResponseWriter, r *http.Request) bool {
 				_, _ = io.Copy(io.Discard, r.Body) // or the end of the connection is not noticed
 				<-r.Context().Done()
 				return false
 			}}).url
-		}, "no valid answer"},
+		}, "no valid answer", false},
 	} {
 		for kind, transport := range transports {
 			t.Run(name+" "+kind, func(t *testing.T) {
@@ -198,7 +218,9 @@ func TestSwitchFails(t *testing.T) {
 				one := serveOffers(t)
 				local := plain(t, one.settings(t, transport))
 				s := offerSession(t, t.TempDir(), local)
-				s.offers.within = 2 * time.Second
+				if !tt.atOnce {
+					s.offers.within = 2 * time.Second
+				}
 				candidate := scheme(transport, tt.candidate(t))
 				one.offers <- endpointOffer("bad", candidate)
 				s.Begin()
@@ -210,7 +232,7 @@ func TestSwitchFails(t *testing.T) {
 					return one.got[len(one.got)-1].ConnectionSettingsStatus.GetStatus() == failed
 				}, 30*time.Second, 10*time.Millisecond)
 				back, at := one.status(t, 1, "bad", failed)
-				require.Less(t, time.Since(began), 30*time.Second)
+				require.Less(t, time.Since(began), trialLimit/2)
 				require.Contains(t, back.ConnectionSettingsStatus.ErrorMessage, tt.reason)
 				if name != "unusable" {
 					require.Equal(t, everything, has(back))
