@@ -1,7 +1,7 @@
 # Collie's build. `make help` lists the targets.
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help build build-otelcol build-collie demo test test-deps lint check bench components image clean
+.PHONY: help build build-otelcol build-collie build-test demo test test-deps lint check bench components image clean
 
 VERSION ?= 0.1.0-dev+$(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 GENERATED := distribution/build
@@ -28,6 +28,17 @@ $(GENERATED)/.generated: builder-config.yaml distribution/main.go go.mod go.sum
 build-otelcol: $(GENERATED)/.generated
 	cd $(GENERATED) && CGO_ENABLED=0 go build $(OTELCOL_FLAGS) -o $(CURDIR)/bin/otelcol-collie .
 
+# Two Collectors for the tests, of one manifest: one with the main that ocb generates, one with ours.
+STOCK := tests/.work/thirdparty
+$(STOCK)/.generated: tests/thirdparty/builder-config.yaml distribution/main.go go.mod go.sum
+	go tool builder --config tests/thirdparty/builder-config.yaml --skip-strict-versioning=false --skip-compilation
+	cd $(STOCK) && mkdir -p collie && cp components.go main_others.go collie/ && cp $(CURDIR)/distribution/main.go collie/ && go mod tidy
+	touch $@
+
+build-test: $(STOCK)/.generated
+	cd $(STOCK) && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o $(CURDIR)/bin/test/otelcol-thirdparty .
+	cd $(STOCK)/collie && CGO_ENABLED=0 go build $(OTELCOL_FLAGS) -o $(CURDIR)/bin/test/otelcol-unruly .
+
 build-collie:
 	CGO_ENABLED=0 go build $(BUILD_FLAGS) -o bin/collie ./cmd/collie
 
@@ -37,12 +48,12 @@ demo: build ## run a small fleet on this machine; DEMO_SECONDS=N ends it by itse
 test-deps:
 	scripts/install-test-deps.sh
 
-test: build test-deps ## run everything that CI runs but lint
-	go test -race ./cmd/... ./configs/... ./distribution/components/... ./distribution/image/... ./extension/... ./internal/...
+test: build build-test test-deps ## run everything that CI runs but lint
+	go test -race ./cmd/... ./configs/... ./distribution/components/... ./distribution/image/... ./extension/... ./internal/... ./confmap/... ./receiver/...
 	go test -count=1 -timeout 20m ./tests/...
 
 lint: build ## gofumpt, go vet, staticcheck
-	@files=$$($(TOOL) gofumpt -l cmd configs distribution/components distribution/image distribution/main.go extension internal tests); 		test -z "$$files" || { echo "run gofumpt -w on:"; echo "$$files"; exit 1; }
+	@files=$$($(TOOL) gofumpt -l cmd configs distribution/components distribution/image distribution/main.go extension internal receiver tests); 		test -z "$$files" || { echo "run gofumpt -w on:"; echo "$$files"; exit 1; }
 	go vet ./...
 	cd $(GENERATED) && go vet -tags otelcol_collie .
 	$(TOOL) staticcheck ./...
@@ -52,7 +63,7 @@ check: lint test ## all that CI does
 
 bench: build ## figures, side by side in one run (minutes)
 	go test -run '^$$' -bench . -benchtime 1x -timeout 60m -v ./tests/bench
-	go test -run '^$$' -bench . ./internal/...
+	go test -run '^$$' -bench . ./internal/... ./receiver/...
 
 image: build-otelcol ## container image with buildah; IMAGE_ARCHIVE=FILE.tar also writes it to a file
 	scripts/image.sh "$(VERSION)" $(IMAGE_ARCHIVE)

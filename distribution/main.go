@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/spf13/cobra"
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/confmap"
 	envprovider "go.opentelemetry.io/collector/confmap/provider/envprovider"
@@ -20,7 +21,9 @@ import (
 	yamlprovider "go.opentelemetry.io/collector/confmap/provider/yamlprovider"
 	"go.opentelemetry.io/collector/otelcol"
 
+	opampprovider "github.com/collie-otel/collie/confmap/opampprovider"
 	"github.com/collie-otel/collie/internal/gomem"
+	"github.com/collie-otel/collie/internal/remoteconfig"
 )
 
 // version is stamped by the build.
@@ -46,13 +49,15 @@ func main() {
 					envprovider.NewFactory(),
 					fileprovider.NewFactory(),
 					yamlprovider.NewFactory(),
+					opampprovider.NewFactory(),
 				},
 			},
 		},
 		ProviderModules: map[string]string{
-			envprovider.NewFactory().Create(confmap.ProviderSettings{}).Scheme():  "go.opentelemetry.io/collector/confmap/provider/envprovider v1.65.0",
-			fileprovider.NewFactory().Create(confmap.ProviderSettings{}).Scheme(): "go.opentelemetry.io/collector/confmap/provider/fileprovider v1.65.0",
-			yamlprovider.NewFactory().Create(confmap.ProviderSettings{}).Scheme(): "go.opentelemetry.io/collector/confmap/provider/yamlprovider v1.65.0",
+			envprovider.NewFactory().Create(confmap.ProviderSettings{}).Scheme():   "go.opentelemetry.io/collector/confmap/provider/envprovider v1.65.0",
+			fileprovider.NewFactory().Create(confmap.ProviderSettings{}).Scheme():  "go.opentelemetry.io/collector/confmap/provider/fileprovider v1.65.0",
+			yamlprovider.NewFactory().Create(confmap.ProviderSettings{}).Scheme():  "go.opentelemetry.io/collector/confmap/provider/yamlprovider v1.65.0",
+			opampprovider.NewFactory().Create(confmap.ProviderSettings{}).Scheme(): "github.com/collie-otel/collie v0.0.0",
 		},
 		ConverterModules: []string{},
 	}
@@ -63,10 +68,16 @@ func main() {
 	}
 }
 
-// runInteractive is called by the generated run, on Windows only outside a service.
+// runInteractive is called by the generated run, on Windows only outside a service. A configuration that does not start
+// leads to another run, in this process.
 func runInteractive(params otelcol.CollectorSettings) error {
 	holdSignals()
-	return otelcol.NewCommand(params).Execute()
+	command := otelcol.NewCommand(params)
+	once := command.RunE
+	command.RunE = func(cmd *cobra.Command, args []string) error {
+		return remoteconfig.Run(func() error { return once(cmd, args) })
+	}
+	return command.Execute()
 }
 
 // holdSignals keeps signals from killing the process before the Collector listens for them, which it does only after it
@@ -74,7 +85,7 @@ func runInteractive(params otelcol.CollectorSettings) error {
 // A SIGTERM is repeated until the Collector has heard it. (Canceling a context would be simpler, and lose data: tail
 // sampling, for one, sends what it has decided with the context that it was created with.)
 func holdSignals() {
-	signal.Ignore(syscall.SIGHUP) // until the Collector listens for it
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP) // nobody reads it: between two runs it means nothing either
 	end := make(chan os.Signal, 1)
 	signal.Notify(end, os.Interrupt, syscall.SIGTERM)
 	go func() { // lives as long as the process

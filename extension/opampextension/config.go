@@ -11,6 +11,8 @@ import (
 	"go.opentelemetry.io/collector/config/configopaque"
 	"go.opentelemetry.io/collector/config/configoptional"
 	"go.opentelemetry.io/collector/config/configtls"
+
+	"github.com/collie-otel/collie/internal/remoteconfig"
 )
 
 // Config is the configuration of the extension: all keys of the upstream extension with the same meaning, and more.
@@ -25,6 +27,8 @@ type Config struct {
 	AgentDescription AgentDescription `mapstructure:"agent_description"`
 	// Storage is where the agent keeps its identity.
 	Storage Storage `mapstructure:"storage"`
+	// RemoteConfig is how configurations of the server are applied; it needs --config=opamp:FILE.
+	RemoteConfig remoteconfig.Settings `mapstructure:"remote_config"`
 	// HealthGracePeriod is how long a component may have a recoverable error before the whole agent counts as unhealthy.
 	HealthGracePeriod time.Duration `mapstructure:"health_grace_period"`
 	// PPID is a process that the Collector must not outlive; 0 is none.
@@ -86,6 +90,8 @@ type Capabilities struct {
 	AcceptsRestartCommand           bool `mapstructure:"accepts_restart_command"`
 	AcceptsOpAMPConnectionSettings  bool `mapstructure:"accepts_opamp_connection_settings"`
 	ReportsConnectionSettingsStatus bool `mapstructure:"reports_connection_settings_status"`
+	AcceptsRemoteConfig             bool `mapstructure:"accepts_remote_config"`
+	ReportsRemoteConfig             bool `mapstructure:"reports_remote_config"`
 }
 
 // AgentDescription holds attributes beside, or in place of, those that are found out.

@@ -44,7 +44,7 @@ func TestConfigDefaults(t *testing.T) {
 	require.Equal(t, Capabilities{
 		ReportsEffectiveConfig: true, ReportsHealth: true, ReportsHeartbeat: true,
 		ReportsAvailableComponents: true, AcceptsRestartCommand: true,
-		AcceptsOpAMPConnectionSettings: true, ReportsConnectionSettingsStatus: true,
+		AcceptsOpAMPConnectionSettings: true, ReportsConnectionSettingsStatus: true, AcceptsRemoteConfig: true, ReportsRemoteConfig: true,
 	}, cfg.Capabilities, "the raw configuration is only reported on demand")
 	require.Equal(t, "/var/lib/otelcol-collie/opamp", cfg.Storage.Directory)
 	require.Equal(t, time.Minute, cfg.HealthGracePeriod)
@@ -177,6 +177,8 @@ capabilities:
   accepts_restart_command: false
   accepts_opamp_connection_settings: false
   reports_connection_settings_status: false
+  accepts_remote_config: false
+  reports_remote_config: false
 agent_description:
   non_identifying_attributes: {custom: value}
   include_resource_attributes: true

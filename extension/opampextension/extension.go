@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +19,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/collie-otel/collie/internal/agent"
+	"github.com/collie-otel/collie/internal/reload"
+	"github.com/collie-otel/collie/internal/remoteconfig"
 )
 
 // processStarted is the start of the process, as far as the agent's health is concerned.
@@ -44,6 +44,11 @@ type opampExtension struct {
 	receiverStarted chan struct{}
 	orphaned        atomic.Bool
 	metrics         metric.Registration
+
+	manager *remoteconfig.Manager // nil unless the configuration came through the scheme opamp:
+	failure failure
+	// reported is the effective configuration of this run.
+	reported atomic.Pointer[protobufs.EffectiveConfig]
 }
 
 var (
@@ -80,10 +85,14 @@ func (e *opampExtension) Start(ctx context.Context, host component.Host) error {
 		return err
 	}
 	opts := agent.Options{StorageDirectory: e.cfg.Storage.Directory, InstanceUID: uid, Logger: e.set.Logger}
+	if manager := remoteconfig.Current(); manager != nil {
+		opts.NewInstanceUID = manager.NewInstanceUID()
+	}
 	if e.session, err = agent.Acquire(e.sessionID(), opts, settings, e.wantRestart); err != nil {
 		return err
 	}
-	e.host = host
+	reload.Created(e.set.Resource, host.GetExtensions())
+	e.host, e.manager = host, remoteconfig.Current()
 	e.session.SetCapabilities(e.capabilities())
 	e.session.SetDescription(describe(e.cfg.AgentDescription, e.set.Resource.Attributes()))
 	if components := availableComponents(host); components != nil && e.cfg.Capabilities.ReportsAvailableComponents {
@@ -93,6 +102,9 @@ func (e *opampExtension) Start(ctx context.Context, host component.Host) error {
 		report, _ := e.health.build(time.Now())
 		e.session.SetHealth(report)
 	}
+	if err := e.attach(); err != nil {
+		return errors.Join(err, e.Shutdown(ctx))
+	}
 	if err := e.observe(); err != nil {
 		return errors.Join(err, e.Shutdown(ctx))
 	}
@@ -100,6 +112,9 @@ func (e *opampExtension) Start(ctx context.Context, host component.Host) error {
 	e.stop = stop
 	e.running.Go(func() { e.reportHealth(running) })
 	e.running.Go(func() { e.serve(running) })
+	if e.acceptsRemoteConfig() {
+		e.running.Go(func() { e.servePlans(running) })
+	}
 	if e.cfg.PPID != 0 {
 		e.running.Go(func() { e.watchParent(running) })
 	}
@@ -109,6 +124,7 @@ func (e *opampExtension) Start(ctx context.Context, host component.Host) error {
 // Shutdown gives the session back: in a reload it stays connected for the next run, else the server hears a goodbye.
 func (e *opampExtension) Shutdown(ctx context.Context) error {
 	if e.session == nil {
+		e.detachUnstarted()
 		return nil
 	}
 	if e.stop != nil {
@@ -121,51 +137,51 @@ func (e *opampExtension) Shutdown(ctx context.Context) error {
 	}
 	e.session.Custom.UnregisterAll()
 	e.session = nil
-	errs = errors.Join(errs, agent.Release(ctx, e.sessionID(), inReload()))
+	again := reload.GoesOn()
+	errs = errors.Join(errs, agent.Release(ctx, e.sessionID(), again))
 	if e.orphaned.Load() {
 		errs = errors.Join(errs, errOrphaned)
+	}
+	if e.manager != nil {
+		e.manager.Detach(again, e.failure.String())
 	}
 	return errs
 }
 
 func (e *opampExtension) sessionID() string { return e.set.ID.String() }
 
-// inReload says whether the Collector is reloading its configuration. Nothing else tells an extension so: the calls that
-// stop it are the same as at the end of the process.
-func inReload() bool {
-	callers := make([]uintptr, 64)
-	frames := runtime.CallersFrames(callers[:runtime.Callers(1, callers)])
-	for {
-		frame, more := frames.Next()
-		if strings.HasSuffix(frame.Function, "otelcol.(*Collector).reloadConfiguration") {
-			return true
-		}
-		if !more {
-			return false
-		}
-	}
-}
-
 // Ready is called when all pipelines run.
 func (e *opampExtension) Ready() error {
 	e.health.setReady(true)
+	if e.manager != nil {
+		e.manager.Ready()
+	}
 	return nil
 }
 
 // NotReady is called before the pipelines are stopped.
 func (e *opampExtension) NotReady() error {
 	e.health.setReady(false)
+	if e.manager != nil {
+		e.manager.NotReady()
+	}
 	return nil
 }
 
 // ComponentStatusChanged is called under a lock of the Collector: it only takes note.
 func (e *opampExtension) ComponentStatusChanged(source *componentstatus.InstanceID, event *componentstatus.Event) {
 	e.health.update(source, event)
+	e.noteFailure(source, event)
 	if source.Kind() == component.KindReceiver && event.Status() == componentstatus.StatusStarting && e.health.isReady() {
-		select {
-		case e.receiverStarted <- struct{}{}:
-		default:
-		}
+		e.wantReread()
+	}
+}
+
+// wantReread has the configuration reported anew, in a moment.
+func (e *opampExtension) wantReread() {
+	select {
+	case e.receiverStarted <- struct{}{}:
+	default:
 	}
 }
 
@@ -188,6 +204,7 @@ func (e *opampExtension) reportConfig(effective, unexpanded *confmap.Conf) error
 	report, err := effectiveConfig(effective, unexpanded, e.cfg.Capabilities.ReportsRawConfig)
 	if err == nil {
 		e.session.SetEffectiveConfig(report)
+		e.reported.Store(report)
 	}
 	return err
 }
@@ -212,7 +229,9 @@ func (e *opampExtension) capabilities() protobufs.AgentCapabilities {
 		{e.cfg.Capabilities.ReportsAvailableComponents, protobufs.AgentCapabilities_AgentCapabilities_ReportsAvailableComponents},
 		{e.cfg.Capabilities.AcceptsOpAMPConnectionSettings, protobufs.AgentCapabilities_AgentCapabilities_AcceptsOpAMPConnectionSettings},
 		{e.cfg.Capabilities.ReportsConnectionSettingsStatus, protobufs.AgentCapabilities_AgentCapabilities_ReportsConnectionSettingsStatus},
-		{e.cfg.Capabilities.AcceptsRestartCommand && canReload, protobufs.AgentCapabilities_AgentCapabilities_AcceptsRestartCommand},
+		{e.acceptsRemoteConfig(), protobufs.AgentCapabilities_AgentCapabilities_AcceptsRemoteConfig},
+		{e.acceptsRemoteConfig() && e.cfg.Capabilities.ReportsRemoteConfig, protobufs.AgentCapabilities_AgentCapabilities_ReportsRemoteConfig},
+		{e.cfg.Capabilities.AcceptsRestartCommand && (canReload || e.manager != nil), protobufs.AgentCapabilities_AgentCapabilities_AcceptsRestartCommand},
 	} {
 		if c.on {
 			all |= c.bit
@@ -226,9 +245,6 @@ const healthDelay = 50 * time.Millisecond
 
 // reportHealth hands the tree over whenever it has changed, or a grace period has ended.
 func (e *opampExtension) reportHealth(ctx context.Context) {
-	if !e.cfg.Capabilities.ReportsHealth {
-		return
-	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -239,7 +255,12 @@ func (e *opampExtension) reportHealth(ctx context.Context) {
 			timer.Reset(healthDelay)
 		case now := <-timer.C:
 			report, again := e.health.build(now)
-			e.session.SetHealth(report)
+			if e.cfg.Capabilities.ReportsHealth {
+				e.session.SetHealth(report)
+			}
+			if e.manager != nil {
+				e.manager.Health(e.health.problems())
+			}
 			if again > 0 {
 				timer.Reset(again)
 			}

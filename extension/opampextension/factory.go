@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/collector/extension"
 
 	"github.com/collie-otel/collie/internal/agent"
+	"github.com/collie-otel/collie/internal/remoteconfig"
 )
 
 // componentType is the type the extension is configured by.
@@ -33,8 +34,10 @@ func createDefaultConfig() component.Config {
 			ReportsEffectiveConfig: true, ReportsHealth: true, ReportsHeartbeat: true,
 			ReportsAvailableComponents: true, AcceptsRestartCommand: true,
 			AcceptsOpAMPConnectionSettings: true, ReportsConnectionSettingsStatus: true,
+			AcceptsRemoteConfig: true, ReportsRemoteConfig: true,
 		},
-		Storage:           Storage{Directory: "/var/lib/otelcol-collie/opamp"},
+		Storage:           Storage{Directory: remoteconfig.DefaultDirectory},
+		RemoteConfig:      remoteconfig.DefaultSettings(),
 		HealthGracePeriod: time.Minute,
 		PPIDPollInterval:  5 * time.Second,
 	}

@@ -11,6 +11,8 @@ import (
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/pipeline"
+
+	"github.com/collie-otel/collie/internal/remoteconfig"
 )
 
 // extensionsGroup is the group of what is in no pipeline.
@@ -53,7 +55,7 @@ func (h *healthTree) wake() {
 func (h *healthTree) update(source *componentstatus.InstanceID, event *componentstatus.Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	name := kindName(source.Kind()) + ":" + source.ComponentID().String()
+	name := componentName(source)
 	inPipeline := false
 	source.AllPipelineIDs(func(id pipeline.ID) bool {
 		inPipeline = true
@@ -145,6 +147,21 @@ func (h *healthTree) build(now time.Time) (report *protobufs.ComponentHealth, ag
 	return report, all.again
 }
 
+// problems are the components that have an error now, by name; one that is in several pipelines counts once.
+func (h *healthTree) problems() map[string]remoteconfig.Problem {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	found := map[string]remoteconfig.Problem{}
+	for _, components := range h.groups {
+		for name, c := range components {
+			if severity[c.status] > severity[componentstatus.StatusOK] && !found[name].Lasting {
+				found[name] = remoteconfig.Problem{Err: errorText(c.err), Lasting: severity[c.status] > severity[componentstatus.StatusRecoverableError]}
+			}
+		}
+	}
+	return found
+}
+
 func (c *componentHealth) report() *protobufs.ComponentHealth {
 	r := &protobufs.ComponentHealth{
 		Healthy: c.status == componentstatus.StatusOK, Status: c.status.String(),
@@ -207,6 +224,10 @@ func nanos(t time.Time) uint64 {
 		return 0
 	}
 	return uint64(t.UnixNano())
+}
+
+func componentName(source *componentstatus.InstanceID) string {
+	return kindName(source.Kind()) + ":" + source.ComponentID().String()
 }
 
 func kindName(k component.Kind) string {

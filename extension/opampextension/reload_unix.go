@@ -10,4 +10,4 @@ import (
 // canReload: the Collector reloads its configuration in the same process when it gets a SIGHUP.
 const canReload = true
 
-func reload() error { return syscall.Kill(os.Getpid(), syscall.SIGHUP) }
+func hangUp() error { return syscall.Kill(os.Getpid(), syscall.SIGHUP) }

@@ -5,4 +5,4 @@ import "errors"
 // canReload: there is no SIGHUP on Windows, and so no restart in the process.
 const canReload = false
 
-func reload() error { return errors.New("not supported on Windows") }
+func hangUp() error { return errors.New("not supported on Windows") }

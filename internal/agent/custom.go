@@ -45,12 +45,34 @@ func (r *Registry) Register(capability string, opts ...opampcustommessages.Custo
 	if o.MaxQueuedMessages < 1 {
 		return nil, fmt.Errorf("register custom capability %s: the queue must hold at least one message, not %d", capability, o.MaxQueuedMessages)
 	}
-	h := &customHandler{registry: r, capability: capability, incoming: make(chan *protobufs.CustomMessage, o.MaxQueuedMessages)}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.register(capability, o.MaxQueuedMessages), nil
+}
+
+// register adds a handler. The caller holds mu.
+func (r *Registry) register(capability string, queue int) *customHandler {
+	h := &customHandler{registry: r, capability: capability, incoming: make(chan *protobufs.CustomMessage, queue)}
 	r.handlers = append(r.handlers, h)
 	r.announce()
-	return h, nil
+	return h
+}
+
+// lastingQueue is how many messages wait for a handler of the agent itself.
+const lastingQueue = 8
+
+// Lasting returns the one handler of a capability of the agent itself, which outlives reloads.
+func (r *Registry) Lasting(capability string) opampcustommessages.CustomCapabilityHandler {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, h := range r.handlers {
+		if h.lasting && h.capability == capability {
+			return h
+		}
+	}
+	h := r.register(capability, lastingQueue)
+	h.lasting = true
+	return h
 }
 
 // Dropped counts the messages that found the queue of their handler full, or no handler at all.
@@ -62,7 +84,9 @@ func (r *Registry) UnregisterAll() {
 	handlers := slices.Clone(r.handlers)
 	r.mu.Unlock()
 	for _, h := range handlers {
-		h.Unregister()
+		if !h.lasting {
+			h.Unregister()
+		}
 	}
 }
 
@@ -101,6 +125,7 @@ type customHandler struct {
 	registry   *Registry
 	capability string
 	incoming   chan *protobufs.CustomMessage
+	lasting    bool // of the agent itself: see Lasting
 
 	mu      sync.Mutex // guards gone and pending
 	gone    bool

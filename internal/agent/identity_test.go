@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+
+	"github.com/collie-otel/collie/internal/statefile"
 	"go.uber.org/zap"
 )
 
@@ -18,7 +20,7 @@ var (
 
 func loaded(t *testing.T, dir string, configured uuid.UUID) *identity {
 	t.Helper()
-	id, err := loadIdentity(dir, configured, zap.NewNop())
+	id, err := loadIdentity(Options{StorageDirectory: dir, InstanceUID: configured, Logger: zap.NewNop()})
 	require.NoError(t, err)
 	require.NotEqual(t, uuid.Nil, id.uid)
 	return id
@@ -119,7 +121,7 @@ func TestIdentityDamaged(t *testing.T) {
 func TestIdentityStoredNil(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	require.NoError(t, writeState(filepath.Join(dir, identityFile), storedIdentity{}))
+	require.NoError(t, statefile.Write(filepath.Join(dir, identityFile), storedIdentity{}))
 	id := loaded(t, dir, uuid.Nil)
 	require.Equal(t, id.uid, loaded(t, dir, uuid.Nil).uid)
 }

@@ -10,6 +10,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/open-telemetry/opamp-go/protobufs"
 	"go.uber.org/zap"
+
+	"github.com/collie-otel/collie/internal/statefile"
 )
 
 const (
@@ -86,8 +88,8 @@ type offers struct {
 func (s *Session) loadOffers() {
 	o := &offers{path: filepath.Join(s.identity.directory, offersFile), within: trialLimit}
 	s.offers = o
-	switch err := readState(o.path, &o.stored); {
-	case errors.Is(err, errSetAside):
+	switch err := statefile.Read(o.path, &o.stored); {
+	case errors.Is(err, statefile.ErrSetAside):
 		s.log.Error("The stored connection settings were damaged: the configured ones hold.", zap.Error(err))
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		s.log.Warn("The stored connection settings cannot be read: the configured ones hold.", zap.Error(err))
@@ -112,7 +114,7 @@ func (s *Session) saveOffers() {
 	}
 }
 
-func (o *offers) save() error { return writeState(o.path, o.stored) }
+func (o *offers) save() error { return statefile.Write(o.path, o.stored) }
 
 // applied is the offer in force.
 func (o *offers) applied() Offer {

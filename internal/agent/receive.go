@@ -76,6 +76,9 @@ func (s *Session) receive(m *protobufs.ServerToAgent) error {
 	if m.ConnectionSettings.GetOpamp() != nil {
 		s.receiveOffer(m.ConnectionSettings, time.Now())
 	}
+	if m.RemoteConfig != nil {
+		s.receiveRemoteConfig(m.RemoteConfig)
+	}
 	if m.CustomMessage != nil {
 		s.Custom.deliver(m.CustomMessage)
 	}

@@ -19,12 +19,13 @@ const (
 	partComponents
 	partComponentDetails // beside partComponents: the components themselves, not only their hash
 	partCustomCapabilities
+	partRemoteConfigStatus
 	partCapabilities // in every message anyhow: a change of them is reason enough to send one
 	partConnectionStatus
 	partConnectionRequest // sent once, never as part of a full report
 
 	// allParts is what a full report has; details of components are sent on request only.
-	allParts = partDescription | partHealth | partEffectiveConfig | partComponents | partCustomCapabilities | partConnectionStatus
+	allParts = partDescription | partHealth | partEffectiveConfig | partComponents | partCustomCapabilities | partRemoteConfigStatus | partConnectionStatus
 )
 
 // fullReportEvery is how often a server gets a full report at most, however often it asks.
@@ -40,6 +41,7 @@ type report struct {
 	health       *protobufs.ComponentHealth
 	effective    *protobufs.EffectiveConfig
 	components   *protobufs.AvailableComponents
+	remoteConfig *protobufs.RemoteConfigStatus
 	custom       []string // custom capabilities
 	connection   *protobufs.ConnectionSettingsStatus
 	request      *protobufs.ConnectionSettingsRequest
@@ -123,6 +125,7 @@ var gated = map[protobufs.AgentCapabilities]part{
 	protobufs.AgentCapabilities_AgentCapabilities_ReportsEffectiveConfig:          partEffectiveConfig,
 	protobufs.AgentCapabilities_AgentCapabilities_ReportsAvailableComponents:      partComponents,
 	protobufs.AgentCapabilities_AgentCapabilities_ReportsConnectionSettingsStatus: partConnectionStatus,
+	protobufs.AgentCapabilities_AgentCapabilities_ReportsRemoteConfig:             partRemoteConfigStatus,
 }
 
 func (r *report) setServerCapabilities(c protobufs.ServerCapabilities) {
@@ -211,6 +214,9 @@ func (r *report) fill(m *protobufs.AgentToServer, parts part) {
 	}
 	if parts&partConnectionRequest != 0 {
 		m.ConnectionSettingsRequest = r.request
+	}
+	if parts&partRemoteConfigStatus != 0 && r.can(protobufs.AgentCapabilities_AgentCapabilities_ReportsRemoteConfig) {
+		m.RemoteConfigStatus = r.remoteConfig
 	}
 	// Sent when empty, too: an absent field never clears what the server has.
 	if parts&partCustomCapabilities != 0 {

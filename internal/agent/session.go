@@ -19,7 +19,9 @@ type Options struct {
 	StorageDirectory string
 	// InstanceUID is the configured one; the zero UUID means that there is none.
 	InstanceUID uuid.UUID
-	Logger      *zap.Logger
+	// NewInstanceUID is taken by an agent that needs a new one; zero: it generates one.
+	NewInstanceUID uuid.UUID
+	Logger         *zap.Logger
 }
 
 // Session is a connection to an OpAMP server that is kept alive, through reloads, until Close.
@@ -31,11 +33,13 @@ type Session struct {
 	identity *identity // owned by the loop once it runs
 	offers   *offers   // owned by the loop once it runs
 
-	mu        sync.Mutex // guards what the owner of the session replaces at a reload
-	log       *zap.Logger
-	settings  Settings
-	restart   func()
-	heartbeat time.Duration // as the server wants it; 0: as in settings
+	mu       sync.Mutex // guards what the owner of the session replaces at a reload
+	log      *zap.Logger
+	settings Settings
+	restart  func()
+	// remoteConfig takes a configuration of the server.
+	remoteConfig func(hash []byte, files map[string]*protobufs.AgentConfigFile)
+	heartbeat    time.Duration // as the server wants it; 0: as in settings
 
 	reconnect chan struct{} // capacity 1: the settings have changed
 	begin     sync.Once     // the loop is started at most once, and not after Close
@@ -53,14 +57,14 @@ type Session struct {
 
 // Open prepares a session; Begin starts it.
 func Open(opts Options, settings Settings) (*Session, error) {
-	id, err := loadIdentity(opts.StorageDirectory, opts.InstanceUID, opts.Logger)
+	id, err := loadIdentity(opts)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r := newReport()
 	s := &Session{
-		Custom: &Registry{report: r}, report: r, identity: id, log: opts.Logger, settings: settings, restart: func() {},
+		Custom: &Registry{report: r}, report: r, identity: id, log: opts.Logger, settings: settings, restart: func() {}, remoteConfig: func([]byte, map[string]*protobufs.AgentConfigFile) {},
 		reconnect: make(chan struct{}, 1), ctx: ctx, cancel: cancel, done: make(chan struct{}),
 	}
 	s.publishIdentity()

@@ -17,6 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/collie-otel/collie/internal/statefile"
 )
 
 const (
@@ -319,7 +321,7 @@ func TestCandidateAfterCrash(t *testing.T) {
 			if tt.endpoint == "" {
 				tt.endpoint = two.url
 			}
-			require.NoError(t, writeState(filepath.Join(dir, offersFile), storedOffers{
+			require.NoError(t, statefile.Write(filepath.Join(dir, offersFile), storedOffers{
 				Key: local.Key, Starts: tt.starts, Candidate: &storedOffer{[]byte("h"), Offer{Endpoint: tt.endpoint}},
 			}))
 			offerSession(t, dir, local).Begin()
@@ -340,7 +342,7 @@ func TestOfferStateDamaged(t *testing.T) {
 	one, two, dir := serveOffers(t), serveOffers(t), t.TempDir()
 	local := plain(t, one.settings(t, HTTP))
 	path := filepath.Join(dir, offersFile)
-	require.NoError(t, writeState(path, storedOffers{Key: local.Key, Applied: &storedOffer{[]byte("h"), Offer{Endpoint: two.url}}}))
+	require.NoError(t, statefile.Write(path, storedOffers{Key: local.Key, Applied: &storedOffer{[]byte("h"), Offer{Endpoint: two.url}}}))
 	data, err := os.ReadFile(path)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(path, data[:len(data)/2], 0o600))
@@ -358,7 +360,7 @@ func TestLocalConfigurationWins(t *testing.T) {
 	t.Parallel()
 	one, two, three, dir := serveOffers(t), serveOffers(t), serveOffers(t), t.TempDir()
 	local := plain(t, one.settings(t, WebSocket))
-	require.NoError(t, writeState(filepath.Join(dir, offersFile), storedOffers{
+	require.NoError(t, statefile.Write(filepath.Join(dir, offersFile), storedOffers{
 		Key: local.Key, Applied: &storedOffer{[]byte("h"), Offer{Endpoint: two.url, Interval: time.Minute}},
 		Last: storedStatus{[]byte("h"), applied, ""},
 	}))

@@ -28,6 +28,10 @@ type Options struct {
 	Listen string
 	// GRPCPort fixes the OTLP/gRPC port; 0 takes a free one.
 	GRPCPort int
+	// MayPanic says that a panic in the log is what the test is about.
+	MayPanic bool
+	// Binary is the program; default the built otelcol-collie.
+	Binary string
 	// Prefix is put before the command line, e.g. a command that enters a namespace and executes the rest.
 	Prefix []string
 }
@@ -103,13 +107,18 @@ func (c *Collector) Start() {
 func (c *Collector) Launch() {
 	c.t.Helper()
 	c.run = start(c.t, c.opts.Name, c.dir, c.env, slices.Concat(c.opts.Prefix, c.argv(), c.opts.Args))
+	c.run.mayPanic = c.opts.MayPanic
 }
 
 // Signal sends a signal to the process.
 func (c *Collector) Signal(sig os.Signal) { c.run.Signal(sig) }
 
 func (c *Collector) argv(subcommand ...string) []string {
-	argv := append([]string{Binary(c.t, "otelcol-collie")}, subcommand...)
+	binary := c.opts.Binary
+	if binary == "" {
+		binary = Binary(c.t, "otelcol-collie")
+	}
+	argv := append([]string{binary}, subcommand...)
 	for _, config := range c.opts.Configs {
 		if config[0] != '/' {
 			config = Config(c.t, config)

@@ -19,6 +19,11 @@ type ban struct{ from, to, why string }
 var bans = []ban{
 	{"extension/", "internal/traffic", "a Collector carries no test traffic"},
 	{"extension/", "cmd/", "components do not know the command line"},
+	{"receiver/", "internal/traffic", "a Collector carries no test traffic"},
+	{"receiver/", "internal/agent", "a receiver knows nothing of the control plane"},
+	{"receiver/", "extension/", "components do not import each other"},
+	{"extension/", "receiver/", "components do not import each other"},
+	{"receiver/", "cmd/", "components do not know the command line"},
 	{"internal/", "cmd/", "cmd is the top of the order: flags, signals, one call"},
 	{"internal/traffic", "tests/", "programs do not depend on tests"},
 	{"internal/", "tests/", "programs do not depend on tests"},

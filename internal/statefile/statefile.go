@@ -1,4 +1,6 @@
-package agent
+// Package statefile keeps small state on disk: a JSON file that is replaced atomically, carries a checksum and a version, and is set
+// aside when it is damaged: never fatal, never silently believed.
+package statefile
 
 import (
 	"crypto/sha256"
@@ -21,11 +23,11 @@ type envelope struct {
 	Payload       json.RawMessage `json:"payload"`
 }
 
-// errSetAside is returned when a state file was damaged, and has been renamed so that it can be looked at.
-var errSetAside = errors.New("damaged state file set aside")
+// ErrSetAside is returned when a state file was damaged, and has been renamed so that it can be looked at.
+var ErrSetAside = errors.New("damaged state file set aside")
 
-// writeState replaces the file at path: written beside it, synced, renamed, and the folder synced.
-func writeState(path string, payload any) error {
+// Write replaces the file at path: written beside it, synced, renamed, and the folder synced.
+func Write(path string, payload any) error {
 	content, err := json.Marshal(payload)
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", path, err)
@@ -66,24 +68,36 @@ func syncDir(path string) error {
 	return d.Close()
 }
 
-// readState reads what writeState has written. It returns fs.ErrNotExist when there is no file, and errSetAside, with the
-// new name in its text, when there is one that cannot be believed.
-func readState(path string, payload any) error {
+// Peek is Read that leaves a damaged file where it is.
+func Peek(path string, payload any) error {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	if err := decodeState(data, payload); err != nil {
-		aside := fmt.Sprintf("%s.damaged-%s", path, time.Now().UTC().Format("20060102T150405.000"))
-		if renameErr := os.Rename(path, aside); renameErr != nil {
-			return errors.Join(err, renameErr)
-		}
-		return fmt.Errorf("%w as %s: %w", errSetAside, aside, err)
+	if err := decode(data, payload); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
 	}
 	return nil
 }
 
-func decodeState(data []byte, payload any) error {
+// Read reads what Write has written. It returns fs.ErrNotExist when there is no file, and ErrSetAside, with the
+// new name in its text, when there is one that cannot be believed.
+func Read(path string, payload any) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := decode(data, payload); err != nil {
+		aside := fmt.Sprintf("%s.damaged-%s", path, time.Now().UTC().Format("20060102T150405.000"))
+		if renameErr := os.Rename(path, aside); renameErr != nil {
+			return errors.Join(err, renameErr)
+		}
+		return fmt.Errorf("%w as %s: %w", ErrSetAside, aside, err)
+	}
+	return nil
+}
+
+func decode(data []byte, payload any) error {
 	var e envelope
 	if err := json.Unmarshal(data, &e); err != nil {
 		return fmt.Errorf("not a state file: %w", err)

@@ -1,0 +1,232 @@
+package remoteconfig
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"go.opentelemetry.io/collector/confmap"
+	"go.uber.org/zap"
+
+	"github.com/collie-otel/collie/internal/dryrun"
+	"github.com/collie-otel/collie/internal/statefile"
+)
+
+// stateFile is the name of the state file in the storage directory.
+const stateFile = "remote-config.json"
+
+// Host is what the extension of one run brings.
+type Host struct {
+	Checker dryrun.Checker
+	Logger  *zap.Logger
+	// Report and ReportConnections tell the server; they must not block.
+	Report, ReportConnections func(Status)
+	// Note puts a sentence into the agent's health although its components are well; empty takes it away.
+	Note func(string)
+	// Reread has the effective configuration reported anew: a partial reload tells nobody of it.
+	Reread func()
+	// Grace is how long a component may have a recoverable error.
+	Grace time.Duration
+}
+
+// Problem is an error of a component.
+type Problem struct {
+	Err string
+	// Lasting errors do not go away by themselves.
+	Lasting bool
+}
+
+// phase is where the Collector is between two configurations.
+type phase int
+
+const (
+	phaseIdle      phase = iota
+	phaseReloading       // a reload was asked for; the old service may still be draining
+	phaseStarting        // the Collector has been given a configuration and is not ready
+	phaseSoaking         // ready, and on trial
+)
+
+// run is one run of the service, from the moment when it was given its configuration.
+type run struct {
+	generation *Generation
+	digest     string // of the merged configuration
+}
+
+// Manager decides which configuration the Collector of one base file runs. Its methods are called by the provider, by the
+// extension, by the session and by the runner, each from its own goroutine; none of them waits for the network. Checks, which
+// take milliseconds or more, are made by one goroutine (see work) and in Retrieve.
+type Manager struct {
+	path   string
+	runner bool         // a failed start comes back through Ended
+	exec   func() error // executes the process again; it returns only when it could not
+	wake   chan struct{}
+
+	mu       sync.Mutex // guards all below
+	host     Host
+	attached bool // the extension has been started in this process: it is no `validate`
+	stop     func()
+	watch    confmap.WatcherFunc // nil when it must not be called
+	dir      string
+	newUID   uuid.UUID // of this agent, unless it has one
+	damage   error     // of the state file
+	stored   stored
+
+	base     *base
+	fallback *base          // to return to when base does not start
+	badBase  [32]byte       // sum of a base file that was refused
+	note     string         // see Host.Note
+	offered  *Generation    // the newest, not looked at yet
+	offers   *pendingOffers // the newest connection settings, not looked at yet
+	running  run            // of the last Retrieve
+	wasReady bool           // any configuration has become ready in this process
+	down     bool           // the service was taken down, and is not ready again
+	partial  bool           // phaseStarting, but the service was not taken down: only receivers change, or it will be
+	closing  bool           // the run ends in order
+	fatal    error          // a component has ended the run
+	failures int            // of the base file alone, since it was last ready
+	phase    phase
+	deadline time.Time   // phaseStarting
+	timer    *time.Timer // calls tick
+	failing  map[string]Problem
+	baseline map[string]Problem // failing before the trial
+	clean    time.Time          // phaseSoaking: since when nothing fails that did not before; zero while something does
+	dirty    time.Time          // phaseSoaking: since when something does
+}
+
+func newManager(path string, exec func() error) *Manager {
+	m := &Manager{path: path, exec: exec, wake: make(chan struct{}, 1), host: Host{
+		Logger: zap.NewNop(), Report: func(Status) {}, ReportConnections: func(Status) {}, Note: func(string) {}, Reread: func() {},
+	}}
+	m.timer = time.AfterFunc(time.Hour, m.tick)
+	m.timer.Stop()
+	return m
+}
+
+// load reads what the last process has left, and decides what it means; nothing is written yet, for `validate` does this too.
+// The caller holds mu.
+func (m *Manager) load() {
+	m.dir = m.base.local.Storage.Directory
+	err := statefile.Peek(m.statePath(), &m.stored)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		m.damage, m.stored = err, stored{}
+	}
+	m.stored.boot(time.Now(), m.settings().CrashLoop)
+	m.newUID, _ = uuid.NewV7() // without randomness the extension will say so
+}
+
+// NewInstanceUID is for an agent that needs a new one: the configuration names it already.
+func (m *Manager) NewInstanceUID() uuid.UUID {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.newUID
+}
+
+func (m *Manager) statePath() string { return filepath.Join(m.dir, stateFile) }
+
+func (m *Manager) settings() Settings { return m.base.local.RemoteConfig }
+
+// persist writes the state. The caller holds mu.
+func (m *Manager) persist() error {
+	if !m.attached {
+		return nil
+	}
+	if err := statefile.Write(m.statePath(), m.stored); err != nil {
+		m.host.Logger.Error("The state of the remote configuration cannot be kept.", zap.Error(err))
+		return fmt.Errorf("the state of the remote configuration cannot be kept: %w", err)
+	}
+	return nil
+}
+
+// settle persists and reports. A state that cannot be written has been logged; what is reported is true all the same. The
+// caller holds mu.
+func (m *Manager) settle() {
+	_ = m.persist()
+	m.report()
+}
+
+// report tells the server the last word on both subjects; it is sent only if it is new. The caller holds mu.
+func (m *Manager) report() {
+	m.host.Report(m.stored.Status)
+	m.host.ReportConnections(m.stored.Connections)
+}
+
+// setNote keeps the note for the runs to come. The caller holds mu.
+func (m *Manager) setNote(note string) {
+	m.note = note
+	m.host.Note(note)
+}
+
+// Attach is called when the extension starts. The first time in a process is the moment from which on a crash counts.
+func (m *Manager) Attach(host Host) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.host = host
+	if !m.attached {
+		m.attached = true
+		if m.damage != nil {
+			err := statefile.Read(m.statePath(), &stored{})
+			host.Logger.Error("The state of the remote configuration was damaged: the base file runs until the server sends a configuration again.", zap.Error(err))
+		}
+		m.stored.Running = true
+		_ = m.persist()
+		m.deadline = time.Now().Add(m.settings().StartTimeout)
+	}
+	if m.stop == nil {
+		m.stop = m.work()
+	}
+	if m.phase == phaseStarting {
+		m.timer.Reset(time.Until(m.deadline))
+	}
+	host.Note(m.note)
+	m.report()
+}
+
+// Detach is called when the extension is shut down; again says that the process will run the Collector again. failed is
+// why it did not start, if it did not. It may not return: a Collector without a runner executes itself.
+func (m *Manager) Detach(again bool, failed string) {
+	m.mu.Lock()
+	stop := m.detach(again, failed)
+	m.mu.Unlock()
+	if stop != nil {
+		stop()
+	}
+}
+
+// detach returns how to end the goroutine when this is the end. The caller holds mu.
+func (m *Manager) detach(again bool, failed string) (stop func()) {
+	switch {
+	case m.runner && (again || m.fatal != nil):
+		return nil // Ended decides
+	case m.fatal != nil:
+		m.leave(StageHealth, m.fatal.Error())
+	case m.phase == phaseStarting:
+		m.leave(StageStart, failed)
+	}
+	if again {
+		return nil
+	}
+	m.timer.Stop()
+	m.stored.Running = false
+	_ = m.persist()
+	stop, m.stop = m.stop, nil
+	return stop
+}
+
+// leave blames the configuration and executes the process again, if there is another one to run. The caller holds mu.
+func (m *Manager) leave(stage Stage, reason string) {
+	if !m.blame(stage, reason) {
+		return
+	}
+	m.stored.Running = false
+	_ = m.persist()
+	if m.settings().OnFailedStart == OnFailedStartExit {
+		return
+	}
+	m.host.Logger.Warn("Executing the Collector again, with another configuration.", zap.String("stage", string(stage)), zap.String("reason", reason))
+	_ = m.host.Logger.Sync()
+	m.host.Logger.Error("The Collector cannot be executed again: its service manager must start it.", zap.Error(m.exec()))
+}

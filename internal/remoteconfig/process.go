@@ -1,0 +1,142 @@
+package remoteconfig
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/collie-otel/collie/internal/dryrun"
+	"github.com/collie-otel/collie/internal/reload"
+)
+
+// current is the one manager of this process. It lives here because a Collector builds extensions anew at each reload and
+// providers at each run, and because the provider, the extension and the runner have nothing else in common.
+var current = struct {
+	mu      sync.Mutex // guards all below
+	manager *Manager
+	runner  bool
+}{}
+
+// Open returns the manager of a base file, which it makes the first time.
+func Open(path string) (*Manager, error) {
+	current.mu.Lock()
+	defer current.mu.Unlock()
+	if m := current.manager; m != nil {
+		if m.path != path {
+			return nil, fmt.Errorf("the scheme opamp: is for one file: %s is in use, and %s was asked for", m.path, path)
+		}
+		return m, nil
+	}
+	current.manager = newManager(path, executeAgain)
+	current.manager.runner = current.runner
+	return current.manager, nil
+}
+
+// Current is the manager of this process; nil when remote configuration has not been asked for.
+func Current() *Manager {
+	current.mu.Lock()
+	defer current.mu.Unlock()
+	return current.manager
+}
+
+// again is the pause before a configuration that has failed is tried once more.
+const again = time.Second
+
+// Run runs a Collector, and runs it again in the same process when a configuration does not start or ends itself, as long
+// as there is another one to try. It returns what the last run returned; a component's fatal error, which the Collector
+// does not return, is returned too.
+func Run(collector func() error) error {
+	current.mu.Lock()
+	current.runner = true
+	current.mu.Unlock()
+	for {
+		err := collector()
+		m := Current()
+		if m == nil {
+			return err
+		}
+		retry, wait, err := m.ended(err)
+		if !retry {
+			return err
+		}
+		time.Sleep(wait)
+	}
+}
+
+// ended decides what follows on the end of a run.
+func (m *Manager) ended(err error) (retry bool, wait time.Duration, _ error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.watch = nil
+	if m.closing || err == nil && m.fatal == nil {
+		return false, 0, err
+	}
+	err = errors.Join(err, m.fatal)
+	if m.phase == phaseReloading {
+		m.host.Logger.Error("The old configuration did not end well; the new one is started.", zap.Error(err))
+		return true, 0, nil
+	}
+	stage := StageStart
+	if m.fatal != nil {
+		stage = StageHealth
+	}
+	running := m.running.generation
+	if !m.blame(stage, err.Error()) {
+		return false, 0, err
+	}
+	if m.stored.current() == running {
+		wait = again // the same once more
+	}
+	return true, wait, nil
+}
+
+// Closing is called when a run ends in order, before the service is shut down.
+func (m *Manager) Closing() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.watch = nil
+	m.closing = m.fatal == nil
+	if m.runner {
+		reload.Expect(!m.closing)
+	}
+}
+
+// source is where the whole configuration comes from when the base file is replaced by a candidate.
+func (m *Manager) source(candidate map[string]any) dryrun.Source {
+	uris := dryrun.URIs(os.Args[1:])
+	if len(uris) == 0 {
+		uris = []string{dryrun.Scheme + ":" + m.path}
+	}
+	return dryrun.Source{URIs: uris, Candidate: candidate}
+}
+
+// Running is what runs, resolved once more.
+func (m *Manager) Running(ctx context.Context) (*dryrun.Result, error) {
+	m.mu.Lock()
+	b, g, checker := m.base, m.running.generation, m.host.Checker
+	m.mu.Unlock()
+	merged, err := m.merge(b, g)
+	if err != nil {
+		return nil, err
+	}
+	return checker.Resolve(ctx, m.source(merged.conf))
+}
+
+// Preview is what a configuration would come to if it were offered; nothing changes.
+func (m *Manager) Preview(ctx context.Context, g *Generation) (effective *dryrun.Result, stage Stage, err error) {
+	m.mu.Lock()
+	b, checker := m.base, m.host.Checker
+	g = &Generation{Hash: g.Hash, Files: g.Files, Offers: m.stored.current().offers()}
+	m.mu.Unlock()
+	merged, stage, err := m.check(ctx, checker, b, g)
+	if err != nil {
+		return nil, stage, err
+	}
+	effective, err = checker.Resolve(ctx, m.source(merged.conf))
+	return effective, StageDryRun, err
+}

@@ -1,0 +1,267 @@
+package remoteconfig
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/open-telemetry/opamp-go/protobufs"
+	"go.uber.org/zap"
+)
+
+// watchEvery is how often the base file is looked at. It must look the same twice before it is read: an editor may be
+// at work.
+const watchEvery = time.Second
+
+// Offer takes what the server sends; the newest one wins. It does not block.
+func (m *Manager) Offer(g *Generation) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.offered = g
+	m.nudge()
+}
+
+// pendingOffers are connection settings as they came in.
+type pendingOffers struct {
+	hash     []byte
+	settings *protobufs.ConnectionSettingsOffers
+}
+
+// OfferConnections takes settings for own telemetry and exporters; the newest ones win. It does not block.
+func (m *Manager) OfferConnections(hash []byte, settings *protobufs.ConnectionSettingsOffers) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.offers = &pendingOffers{hash, settings}
+	m.nudge()
+}
+
+// nudge wakes the worker.
+func (m *Manager) nudge() {
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}
+
+// work starts the goroutine that makes the checks; stop ends it and waits for it.
+func (m *Manager) work() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ticker := time.NewTicker(watchEvery)
+		defer ticker.Stop()
+		var seen, settled fs.FileInfo
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-m.wake:
+				for {
+					g, about := m.take()
+					if g == nil {
+						break
+					}
+					m.consider(ctx, g, about)
+				}
+			case <-ticker.C:
+				now, err := os.Stat(m.path)
+				if err != nil {
+					continue // being replaced, or gone: what runs, runs
+				}
+				if same(now, seen) && !same(now, settled) && m.lookAtBase(ctx) {
+					settled = now
+				}
+				seen = now
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+func same(a, b fs.FileInfo) bool {
+	return a != nil && b != nil && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size() && os.SameFile(a, b)
+}
+
+// busy says whether the Collector is between two configurations: whatever comes in waits until it is ready. The caller holds mu.
+func (m *Manager) busy() bool { return m.phase == phaseReloading || m.phase == phaseStarting }
+
+// take returns the newest offer as what would run with it, unless it has to wait: for Ready, or for the end of a trial that
+// is about something else.
+func (m *Manager) take() (*Generation, subject) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	current := m.stored.current()
+	waits := func(about subject) bool { return m.busy() || m.stored.Trial != nil && m.stored.TrialOf != about }
+	if m.offered != nil && !waits(aboutConfig) {
+		g := &Generation{Hash: m.offered.Hash, Files: m.offered.Files, Offers: current.offers()}
+		m.offered = nil
+		return g, aboutConfig
+	}
+	if m.offers != nil && !waits(aboutConnections) {
+		pending := m.offers
+		m.offers = nil
+		offers, err := current.offers().updated(pending.hash, pending.settings)
+		if err != nil {
+			m.host.Logger.Error("Offered connection settings cannot be kept.", zap.Error(err))
+			return nil, ""
+		}
+		return &Generation{Hash: current.hash(aboutConfig), Files: current.files(), Offers: offers}, aboutConnections
+	}
+	return nil, ""
+}
+
+// consider decides on an offer: known, refused, or on trial.
+func (m *Manager) consider(ctx context.Context, g *Generation, about subject) {
+	m.mu.Lock()
+	if m.known(g, about) {
+		m.mu.Unlock()
+		return
+	}
+	b, checker := m.base, m.host.Checker
+	m.mu.Unlock()
+
+	merged, stage, err := m.check(ctx, checker, b, g)
+
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case err != nil:
+		m.refuse(g, about, stage, err)
+	case m.busy() || m.base != b: // the Collector was reloaded meanwhile: once more
+		m.again(g, about)
+	default:
+		m.begin(g, about, merged)
+	}
+}
+
+// again puts an offer back, unless there is a newer one. The caller holds mu.
+func (m *Manager) again(g *Generation, about subject) {
+	if about == aboutConfig && m.offered == nil {
+		m.offered = g
+	}
+	if settings, err := g.offers().message(); about == aboutConnections && m.offers == nil && err == nil {
+		m.offers = &pendingOffers{g.Offers.Hash, settings}
+	}
+}
+
+// known answers an offer that needs no work. The caller holds mu.
+func (m *Manager) known(g *Generation, about subject) bool {
+	hash := g.hash(about)
+	if current := m.stored.current(); current.is(about, hash) {
+		if m.stored.Trial == nil || m.stored.TrialOf != about {
+			*m.stored.status(about) = Status{Hash: hash, Outcome: Applied}
+			m.settle()
+		}
+		return true
+	}
+	message, ok := m.stored.refused(about, hash)
+	if ok {
+		m.host.Logger.Warn("The server offers what is known to be bad.", zap.String("about", string(about)), hashField(hash), zap.String("reason", message))
+		*m.stored.status(about) = Status{Hash: hash, Outcome: Failed, Message: message}
+		m.settle()
+	}
+	return ok
+}
+
+// refuse answers FAILED; what runs was not touched. The caller holds mu.
+func (m *Manager) refuse(g *Generation, about subject, stage Stage, err error) {
+	m.host.Logger.Error("The remote configuration is refused; the Collector goes on with the one that it runs.",
+		zap.String("about", string(about)), hashField(g.hash(about)), zap.String("stage", string(stage)), zap.Error(err))
+	m.stored.refuse(time.Now(), about, g.hash(about), stage, err.Error())
+	m.tidy()
+	m.settle()
+}
+
+// begin puts a configuration on trial. The marker is on disk before anything is touched: whatever happens from here on, the
+// next process knows. The caller holds mu.
+func (m *Manager) begin(g *Generation, about subject, merged *mergeResult) {
+	if len(merged.ignored) > 0 {
+		m.host.Logger.Warn("Some of the offered connection settings are for nothing that the Collector has.", zap.Strings("ignored", merged.ignored))
+	}
+	baseline := m.failing
+	if m.stored.Trial != nil {
+		baseline = m.baseline // the last configuration that was good had these
+	}
+	before := m.stored
+	m.stored.try(g, about)
+	if same := digest(merged.conf); same != "" && same == m.running.digest && before.Trial == nil {
+		m.running.generation = g
+		m.promote() // nothing changes, and so nothing is restarted
+		return
+	}
+	if err := m.persist(); err != nil {
+		m.stored = before
+		m.refuse(g, about, StageState, err)
+		return
+	}
+	m.baseline = baseline
+	m.host.Logger.Info("Applying a remote configuration.", zap.String("about", string(about)), hashField(g.hash(about)))
+	m.report()
+	m.reload()
+}
+
+// lookAtBase applies a changed base file; it returns false when it must be asked again.
+func (m *Manager) lookAtBase(ctx context.Context) bool {
+	m.mu.Lock()
+	busy, watching, accepted, badBase := m.busy(), m.settings().WatchBase, m.base, m.badBase
+	generation, checker := m.stored.current(), m.host.Checker
+	m.mu.Unlock()
+	if busy {
+		return false
+	}
+	if !watching {
+		return true
+	}
+	b, err := readBase(ctx, m.path)
+	if err == nil && (b.sum == accepted.sum || b.sum == badBase) {
+		return true
+	}
+	if err == nil {
+		_, _, err = m.check(ctx, checker, b, generation)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.busy() || m.base != accepted {
+		return false
+	}
+	if err != nil {
+		m.refuseBase(b, err)
+		return true
+	}
+	m.host.Logger.Info("The base configuration has changed.", zap.String("file", m.path))
+	m.setNote("")
+	m.fallback, m.base = m.base, b
+	m.reload()
+	return true
+}
+
+// Reload checks the configuration as it is on disk, and has the Collector start anew with it: a restart command. An error
+// says that nothing was touched.
+func (m *Manager) Reload(ctx context.Context) error {
+	b, err := readBase(ctx, m.path)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	generation, checker := m.stored.current(), m.host.Checker
+	m.mu.Unlock()
+	if _, stage, err := m.check(ctx, checker, b, generation); err != nil {
+		return fmt.Errorf("%s: %w", stage, err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.busy() {
+		return nil // it is being started anew just now
+	}
+	if b.sum != m.base.sum {
+		m.fallback, m.base = m.base, b
+	}
+	m.reload()
+	return nil
+}
