@@ -48,6 +48,8 @@ type Server struct {
 	Proxy Proxy `mapstructure:"proxy"`
 	// MaxMessageSize bounds a message of the server in bytes, after decompression.
 	MaxMessageSize int64 `mapstructure:"max_message_size"`
+	// RequestCertificate has the server asked for a client certificate, where it issues them.
+	RequestCertificate bool `mapstructure:"request_certificate"`
 }
 
 // Connection is what both transports need.
@@ -80,14 +82,16 @@ type Proxy struct {
 
 // Capabilities are switches, one for each capability of the protocol that the extension has.
 type Capabilities struct {
-	ReportsEffectiveConfig     bool `mapstructure:"reports_effective_config"`
-	ReportsRawConfig           bool `mapstructure:"reports_raw_config"`
-	ReportsHealth              bool `mapstructure:"reports_health"`
-	ReportsHeartbeat           bool `mapstructure:"reports_heartbeat"`
-	ReportsAvailableComponents bool `mapstructure:"reports_available_components"`
-	AcceptsRestartCommand      bool `mapstructure:"accepts_restart_command"`
-	AcceptsRemoteConfig        bool `mapstructure:"accepts_remote_config"`
-	ReportsRemoteConfig        bool `mapstructure:"reports_remote_config"`
+	ReportsEffectiveConfig          bool `mapstructure:"reports_effective_config"`
+	ReportsRawConfig                bool `mapstructure:"reports_raw_config"`
+	ReportsHealth                   bool `mapstructure:"reports_health"`
+	ReportsHeartbeat                bool `mapstructure:"reports_heartbeat"`
+	ReportsAvailableComponents      bool `mapstructure:"reports_available_components"`
+	AcceptsRestartCommand           bool `mapstructure:"accepts_restart_command"`
+	AcceptsOpAMPConnectionSettings  bool `mapstructure:"accepts_opamp_connection_settings"`
+	ReportsConnectionSettingsStatus bool `mapstructure:"reports_connection_settings_status"`
+	AcceptsRemoteConfig             bool `mapstructure:"accepts_remote_config"`
+	ReportsRemoteConfig             bool `mapstructure:"reports_remote_config"`
 }
 
 // AgentDescription holds attributes beside, or in place of, those that are found out.

@@ -44,6 +44,7 @@ func TestConfigDefaults(t *testing.T) {
 	require.Equal(t, Capabilities{
 		ReportsEffectiveConfig: true, ReportsHealth: true, ReportsHeartbeat: true,
 		ReportsAvailableComponents: true, AcceptsRestartCommand: true,
+		AcceptsOpAMPConnectionSettings: true, ReportsConnectionSettingsStatus: true, AcceptsRemoteConfig: true, ReportsRemoteConfig: true,
 	}, cfg.Capabilities, "the raw configuration is only reported on demand")
 	require.Equal(t, "/var/lib/otelcol-collie/opamp", cfg.Storage.Directory)
 	require.Equal(t, time.Minute, cfg.HealthGracePeriod)
@@ -174,6 +175,10 @@ capabilities:
   reports_health: false
   reports_available_components: false
   accepts_restart_command: false
+  accepts_opamp_connection_settings: false
+  reports_connection_settings_status: false
+  accepts_remote_config: false
+  reports_remote_config: false
 agent_description:
   non_identifying_attributes: {custom: value}
   include_resource_attributes: true
@@ -181,9 +186,9 @@ ppid: 1234
 ppid_poll_interval: 7s
 `,
 			check: func(t *testing.T, cfg *Config) {
-				conn, transport, interval := cfg.connection()
+				conn, transport := cfg.connection()
 				require.Equal(t, agent.WebSocket, transport)
-				require.Equal(t, defaultInterval, interval, "of heartbeats")
+				require.Equal(t, defaultInterval, cfg.interval(transport), "of heartbeats")
 				require.Equal(t, "wss://127.0.0.1:4320/v1/opamp", conn.Endpoint)
 				require.Equal(t, map[string]configopaque.String{"X-Tenant": "one"}, conn.Headers)
 				require.Equal(t, component.MustNewIDWithName("bearertokenauth", "opamp"), conn.Auth)
@@ -210,9 +215,9 @@ server:
 instance_uid: 01020304-0506-7008-890a-0b0c0d0e0f10
 `,
 			check: func(t *testing.T, cfg *Config) {
-				conn, transport, interval := cfg.connection()
+				conn, transport := cfg.connection()
 				require.Equal(t, agent.HTTP, transport)
-				require.Equal(t, time.Minute, interval)
+				require.Equal(t, time.Minute, cfg.interval(transport))
 				require.Equal(t, component.MustNewID("basicauth"), conn.Auth)
 				require.True(t, conn.TLS.Insecure)
 			},
@@ -221,8 +226,7 @@ instance_uid: 01020304-0506-7008-890a-0b0c0d0e0f10
 			name: "polling interval of 0",
 			yaml: "server: {http: {endpoint: 'http://127.0.0.1', polling_interval: 0s}}",
 			check: func(t *testing.T, cfg *Config) {
-				_, _, interval := cfg.connection()
-				require.Equal(t, 30*time.Second, interval)
+				require.Equal(t, 30*time.Second, cfg.interval(agent.HTTP))
 			},
 		},
 		{
@@ -236,8 +240,7 @@ instance_uid: 01020304-0506-7008-890a-0b0c0d0e0f10
 			name: "no heartbeats",
 			yaml: endpoint + "capabilities: {reports_heartbeat: false}",
 			check: func(t *testing.T, cfg *Config) {
-				_, _, interval := cfg.connection()
-				require.Zero(t, interval)
+				require.Zero(t, cfg.interval(agent.WebSocket))
 			},
 		},
 	}

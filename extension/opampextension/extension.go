@@ -65,7 +65,7 @@ func newExtension(set extension.Settings, cfg *Config) *opampExtension {
 
 // Dependencies has the extension that authenticates start first.
 func (e *opampExtension) Dependencies() []component.ID {
-	if conn, _, _ := e.cfg.connection(); conn.Auth != (component.ID{}) {
+	if conn, _ := e.cfg.connection(); conn.Auth != (component.ID{}) {
 		return []component.ID{conn.Auth}
 	}
 	return nil
@@ -227,6 +227,8 @@ func (e *opampExtension) capabilities() protobufs.AgentCapabilities {
 		{e.cfg.Capabilities.ReportsHealth, protobufs.AgentCapabilities_AgentCapabilities_ReportsHealth},
 		{e.cfg.Capabilities.ReportsHeartbeat, protobufs.AgentCapabilities_AgentCapabilities_ReportsHeartbeat},
 		{e.cfg.Capabilities.ReportsAvailableComponents, protobufs.AgentCapabilities_AgentCapabilities_ReportsAvailableComponents},
+		{e.cfg.Capabilities.AcceptsOpAMPConnectionSettings, protobufs.AgentCapabilities_AgentCapabilities_AcceptsOpAMPConnectionSettings},
+		{e.cfg.Capabilities.ReportsConnectionSettingsStatus, protobufs.AgentCapabilities_AgentCapabilities_ReportsConnectionSettingsStatus},
 		{e.acceptsRemoteConfig(), protobufs.AgentCapabilities_AgentCapabilities_AcceptsRemoteConfig},
 		{e.acceptsRemoteConfig() && e.cfg.Capabilities.ReportsRemoteConfig, protobufs.AgentCapabilities_AgentCapabilities_ReportsRemoteConfig},
 		{e.cfg.Capabilities.AcceptsRestartCommand && (canReload || e.manager != nil), protobufs.AgentCapabilities_AgentCapabilities_AcceptsRestartCommand},

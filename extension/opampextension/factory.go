@@ -33,6 +33,7 @@ func createDefaultConfig() component.Config {
 		Capabilities: Capabilities{
 			ReportsEffectiveConfig: true, ReportsHealth: true, ReportsHeartbeat: true,
 			ReportsAvailableComponents: true, AcceptsRestartCommand: true,
+			AcceptsOpAMPConnectionSettings: true, ReportsConnectionSettingsStatus: true,
 			AcceptsRemoteConfig: true, ReportsRemoteConfig: true,
 		},
 		Storage:           Storage{Directory: remoteconfig.DefaultDirectory},

@@ -31,6 +31,7 @@ type Session struct {
 
 	report   *report
 	identity *identity // owned by the loop once it runs
+	offers   *offers   // owned by the loop once it runs
 
 	mu       sync.Mutex // guards what the owner of the session replaces at a reload
 	log      *zap.Logger
@@ -68,6 +69,7 @@ func Open(opts Options, settings Settings) (*Session, error) {
 	}
 	s.publishIdentity()
 	s.SetCapabilities(0)
+	s.loadOffers()
 	return s, nil
 }
 
@@ -157,9 +159,26 @@ func (s *Session) current() Settings {
 // setHeartbeat takes the interval that the server offers. An offer without one is, on the wire, the same as an offer
 // of 0 and would end all heartbeats; it is taken for the former and changes nothing.
 func (s *Session) setHeartbeat(interval time.Duration) {
+	if interval <= 0 {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.heartbeat = interval
+}
+
+// interval is the time between heartbeats, or polls, of a connection; it may change while the connection lasts.
+func (s *Session) interval(connected Settings) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.heartbeat > 0:
+		return s.heartbeat
+	case connected.Transport == s.settings.Transport:
+		return s.settings.Interval
+	default: // an offer has changed the transport
+		return connected.Interval
+	}
 }
 
 func (s *Session) onRestart() {
