@@ -92,6 +92,10 @@ type Capabilities struct {
 	ReportsConnectionSettingsStatus bool `mapstructure:"reports_connection_settings_status"`
 	AcceptsRemoteConfig             bool `mapstructure:"accepts_remote_config"`
 	ReportsRemoteConfig             bool `mapstructure:"reports_remote_config"`
+	ReportsOwnMetrics               bool `mapstructure:"reports_own_metrics"`
+	ReportsOwnTraces                bool `mapstructure:"reports_own_traces"`
+	ReportsOwnLogs                  bool `mapstructure:"reports_own_logs"`
+	AcceptsOtherConnectionSettings  bool `mapstructure:"accepts_other_connection_settings"`
 }
 
 // AgentDescription holds attributes beside, or in place of, those that are found out.

@@ -44,7 +44,7 @@ func TestConfigDefaults(t *testing.T) {
 	require.Equal(t, Capabilities{
 		ReportsEffectiveConfig: true, ReportsHealth: true, ReportsHeartbeat: true,
 		ReportsAvailableComponents: true, AcceptsRestartCommand: true,
-		AcceptsOpAMPConnectionSettings: true, ReportsConnectionSettingsStatus: true, AcceptsRemoteConfig: true, ReportsRemoteConfig: true,
+		AcceptsOpAMPConnectionSettings: true, ReportsConnectionSettingsStatus: true, AcceptsRemoteConfig: true, ReportsRemoteConfig: true, ReportsOwnMetrics: true, ReportsOwnTraces: true, ReportsOwnLogs: true, AcceptsOtherConnectionSettings: true,
 	}, cfg.Capabilities, "the raw configuration is only reported on demand")
 	require.Equal(t, "/var/lib/otelcol-collie/opamp", cfg.Storage.Directory)
 	require.Equal(t, time.Minute, cfg.HealthGracePeriod)
@@ -175,10 +175,6 @@ capabilities:
   reports_health: false
   reports_available_components: false
   accepts_restart_command: false
-  accepts_opamp_connection_settings: false
-  reports_connection_settings_status: false
-  accepts_remote_config: false
-  reports_remote_config: false
 agent_description:
   non_identifying_attributes: {custom: value}
   include_resource_attributes: true
@@ -194,7 +190,9 @@ ppid_poll_interval: 7s
 				require.Equal(t, component.MustNewIDWithName("bearertokenauth", "opamp"), conn.Auth)
 				require.Equal(t, "ca.pem", conn.TLS.CAFile)
 				require.True(t, conn.TLS.InsecureSkipVerify)
-				require.Equal(t, Capabilities{ReportsHeartbeat: true}, cfg.Capabilities)
+				want := createDefaultConfig().(*Config).Capabilities
+				want.ReportsEffectiveConfig, want.ReportsHealth, want.ReportsAvailableComponents, want.AcceptsRestartCommand = false, false, false, false
+				require.Equal(t, want, cfg.Capabilities)
 				require.Equal(t, AgentDescription{
 					NonIdentifyingAttributes: map[string]string{"custom": "value"}, IncludeResourceAttributes: true,
 				}, cfg.AgentDescription)

@@ -230,6 +230,10 @@ func (e *opampExtension) capabilities() protobufs.AgentCapabilities {
 		{e.cfg.Capabilities.AcceptsOpAMPConnectionSettings, protobufs.AgentCapabilities_AgentCapabilities_AcceptsOpAMPConnectionSettings},
 		{e.cfg.Capabilities.ReportsConnectionSettingsStatus, protobufs.AgentCapabilities_AgentCapabilities_ReportsConnectionSettingsStatus},
 		{e.acceptsRemoteConfig(), protobufs.AgentCapabilities_AgentCapabilities_AcceptsRemoteConfig},
+		{e.manager != nil && e.cfg.Capabilities.ReportsOwnMetrics, protobufs.AgentCapabilities_AgentCapabilities_ReportsOwnMetrics},
+		{e.manager != nil && e.cfg.Capabilities.ReportsOwnTraces, protobufs.AgentCapabilities_AgentCapabilities_ReportsOwnTraces},
+		{e.manager != nil && e.cfg.Capabilities.ReportsOwnLogs, protobufs.AgentCapabilities_AgentCapabilities_ReportsOwnLogs},
+		{e.manager != nil && e.cfg.Capabilities.AcceptsOtherConnectionSettings, protobufs.AgentCapabilities_AgentCapabilities_AcceptsOtherConnectionSettings},
 		{e.acceptsRemoteConfig() && e.cfg.Capabilities.ReportsRemoteConfig, protobufs.AgentCapabilities_AgentCapabilities_ReportsRemoteConfig},
 		{e.cfg.Capabilities.AcceptsRestartCommand && (canReload || e.manager != nil), protobufs.AgentCapabilities_AgentCapabilities_AcceptsRestartCommand},
 	} {

@@ -105,7 +105,7 @@ func (s *Session) loadOffers() {
 	if o.stored.Applied != nil {
 		s.setHeartbeat(o.stored.Applied.Offer.Interval)
 	}
-	s.report.connection = o.stored.Last.message()
+	s.report.connection.statuses[takerSession] = o.stored.Last.message()
 }
 
 func (s *Session) saveOffers() {
@@ -148,18 +148,4 @@ func (o *offers) fail(hash []byte, message string) {
 func (o *offers) apply(offer storedOffer) {
 	o.stored.Applied, o.stored.Candidate, o.phase, o.warned = &offer, nil, idle, ""
 	o.stored.Last = storedStatus{offer.Hash, protobufs.ConnectionSettingsStatuses_ConnectionSettingsStatuses_APPLIED, ""}
-}
-
-// setConnectionStatus replaces the status; with wake it is sent at once, else with the next message.
-func (r *report) setConnectionStatus(status *protobufs.ConnectionSettingsStatus, wake bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.connection = status
-	switch {
-	case !r.can(protobufs.AgentCapabilities_AgentCapabilities_ReportsConnectionSettingsStatus):
-	case wake:
-		r.changed(partConnectionStatus)
-	default:
-		r.along |= partConnectionStatus
-	}
 }

@@ -73,8 +73,8 @@ func (s *Session) receive(m *protobufs.ServerToAgent) error {
 	if id := m.AgentIdentification; id != nil && len(id.NewInstanceUid) != 0 {
 		s.changeIdentity(uuid.UUID(id.NewInstanceUid))
 	}
-	if m.ConnectionSettings.GetOpamp() != nil {
-		s.receiveOffer(m.ConnectionSettings, time.Now())
+	if m.ConnectionSettings != nil {
+		s.receiveConnectionSettings(m.ConnectionSettings)
 	}
 	if m.RemoteConfig != nil {
 		s.receiveRemoteConfig(m.RemoteConfig)

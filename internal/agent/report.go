@@ -43,7 +43,7 @@ type report struct {
 	components   *protobufs.AvailableComponents
 	remoteConfig *protobufs.RemoteConfigStatus
 	custom       []string // custom capabilities
-	connection   *protobufs.ConnectionSettingsStatus
+	connection   connectionStatus
 	request      *protobufs.ConnectionSettingsRequest
 	capabilities protobufs.AgentCapabilities
 	server       protobufs.ServerCapabilities // 0: not known, everything is accepted
@@ -57,7 +57,7 @@ type report struct {
 }
 
 func newReport() *report {
-	return &report{wake: make(chan struct{}, 1), connection: &protobufs.ConnectionSettingsStatus{}}
+	return &report{wake: make(chan struct{}, 1)}
 }
 
 // changed marks parts as lacking and wakes the loop. The caller holds mu.
@@ -210,7 +210,7 @@ func (r *report) fill(m *protobufs.AgentToServer, parts part) {
 		}
 	}
 	if parts&partConnectionStatus != 0 && r.can(protobufs.AgentCapabilities_AgentCapabilities_ReportsConnectionSettingsStatus) {
-		m.ConnectionSettingsStatus = r.connection
+		m.ConnectionSettingsStatus = r.connection.combined()
 	}
 	if parts&partConnectionRequest != 0 {
 		m.ConnectionSettingsRequest = r.request

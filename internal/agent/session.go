@@ -39,7 +39,9 @@ type Session struct {
 	restart  func()
 	// remoteConfig takes a configuration of the server.
 	remoteConfig func(hash []byte, files map[string]*protobufs.AgentConfigFile)
-	heartbeat    time.Duration // as the server wants it; 0: as in settings
+	// connections takes settings for connections that are not the session's own.
+	connections func(hash []byte, settings *protobufs.ConnectionSettingsOffers)
+	heartbeat   time.Duration // as the server wants it; 0: as in settings
 
 	reconnect chan struct{} // capacity 1: the settings have changed
 	begin     sync.Once     // the loop is started at most once, and not after Close
@@ -64,7 +66,7 @@ func Open(opts Options, settings Settings) (*Session, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := newReport()
 	s := &Session{
-		Custom: &Registry{report: r}, report: r, identity: id, log: opts.Logger, settings: settings, restart: func() {}, remoteConfig: func([]byte, map[string]*protobufs.AgentConfigFile) {},
+		Custom: &Registry{report: r}, report: r, identity: id, log: opts.Logger, settings: settings, restart: func() {}, remoteConfig: func([]byte, map[string]*protobufs.AgentConfigFile) {}, connections: func([]byte, *protobufs.ConnectionSettingsOffers) {},
 		reconnect: make(chan struct{}, 1), ctx: ctx, cancel: cancel, done: make(chan struct{}),
 	}
 	s.publishIdentity()

@@ -34,9 +34,6 @@ var (
 // receiveOffer takes note of an offer. One that is known is answered with its status; the newest of the others is looked at.
 func (s *Session) receiveOffer(m *protobufs.ConnectionSettingsOffers, now time.Time) {
 	o := s.offers
-	if s.report.announced()&protobufs.AgentCapabilities_AgentCapabilities_AcceptsOpAMPConnectionSettings == 0 || len(m.Hash) > maxHash {
-		return
-	}
 	if o.phase != idle {
 		return // this connection is about to be left, or not known to be the server's: it offers again what is still wanted
 	}
@@ -44,11 +41,11 @@ func (s *Session) receiveOffer(m *protobufs.ConnectionSettingsOffers, now time.T
 	if status, known := o.known(hash); known {
 		o.queued = nil
 		// The same news is no reason to send a message, or a server that repeats itself would be answered without end.
-		wake := !proto.Equal(status.message(), s.report.connectionStatus()) && now.Sub(o.restated) >= time.Second
+		wake := !proto.Equal(status.message(), s.report.connectionStatusOf(takerSession)) && now.Sub(o.restated) >= time.Second
 		if wake {
 			o.restated = now
 		}
-		s.report.setConnectionStatus(status.message(), wake)
+		s.report.setConnectionStatus(takerSession, status.message(), wake)
 		return
 	}
 	o.queued = m
@@ -60,7 +57,7 @@ func hashOf(m *protobufs.ConnectionSettingsOffers) []byte {
 	if len(m.Hash) > 0 {
 		return m.Hash
 	}
-	data, _ := proto.MarshalOptions{Deterministic: true}.Marshal(m.Opamp) // what was just decoded can be encoded
+	data, _ := proto.MarshalOptions{Deterministic: true}.Marshal(m) // what was just decoded can be encoded
 	sum := sha256.Sum256(data)
 	return sum[:]
 }
@@ -109,7 +106,7 @@ func (s *Session) take(hash []byte, m *protobufs.OpAMPConnectionSettings, now ti
 		o.apply(storedOffer{hash, offer})
 		s.setHeartbeat(offer.Interval)
 		s.saveOffers()
-		s.report.setConnectionStatus(o.stored.Last.message(), true)
+		s.report.setConnectionStatus(takerSession, o.stored.Last.message(), true)
 		return
 	}
 	if err == nil {
@@ -128,7 +125,7 @@ func (s *Session) take(hash []byte, m *protobufs.OpAMPConnectionSettings, now ti
 		s.fail(hash, err)
 		return
 	}
-	s.report.setConnectionStatus(o.stored.Last.message(), true)
+	s.report.setConnectionStatus(takerSession, o.stored.Last.message(), true)
 }
 
 // with lays an offer over the local settings; an expired certificate is left out, so that the configured one, or none,
@@ -205,7 +202,7 @@ func (s *Session) rebase(key string) {
 	if stale {
 		s.saveOffers()
 	}
-	s.report.setConnectionStatus(&protobufs.ConnectionSettingsStatus{}, true)
+	s.report.setConnectionStatus(takerSession, &protobufs.ConnectionSettingsStatus{}, true)
 }
 
 // begin is called with each connection that is made. What another one has offered says nothing about this one's server.
@@ -218,10 +215,4 @@ func (r *report) lacks(p part) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.lacking&p != 0
-}
-
-func (r *report) connectionStatus() *protobufs.ConnectionSettingsStatus {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.connection
 }

@@ -426,12 +426,12 @@ func TestOfferKeepsSecrets(t *testing.T) {
 	m.Opamp.Headers = &protobufs.Headers{Headers: []*protobufs.Header{{Key: "Authorization", Value: "s3cr3t"}}}
 	m.Opamp.Proxy = &protobufs.ProxyConnectionSettings{Url: "http://u:s3cr3t@127.0.0.1:1"}
 	require.NoError(t, s.receive(&protobufs.ServerToAgent{ConnectionSettings: m}))
-	require.Equal(t, failed, s.report.connection.Status)
+	require.Equal(t, failed, s.report.connection.combined().Status)
 	s.offers.notBefore = time.Time{}
 	m.Hash, m.Opamp.DestinationEndpoint = []byte("h2"), "http://127.0.0.1:1/"
 	s.settings.With = func(_ context.Context, o Offer) (Settings, error) { return Settings{Endpoint: o.Endpoint}, nil }
 	require.NoError(t, s.receive(&protobufs.ServerToAgent{ConnectionSettings: m}))
-	require.Equal(t, applying, s.report.connection.Status)
+	require.Equal(t, applying, s.report.connection.combined().Status)
 	s.choose(t.Context())
 	for _, entry := range logs.All() {
 		require.NotContains(t, entry.Message, "s3cr3t")
@@ -439,7 +439,7 @@ func TestOfferKeepsSecrets(t *testing.T) {
 			require.NotContains(t, v, "s3cr3t")
 		}
 	}
-	require.NotContains(t, s.report.connection.String(), "s3cr3t")
+	require.NotContains(t, s.report.connection.combined().String(), "s3cr3t")
 	info, err := os.Stat(s.offers.path)
 	require.NoError(t, err)
 	require.EqualValues(t, 0o600, info.Mode().Perm())

@@ -83,7 +83,7 @@ func (s *Session) verify(m *protobufs.ServerToAgent) error {
 	s.saveOffers()
 	s.setHeartbeat(candidate.Offer.Interval)
 	o.notBefore = time.Now().Add(offerEvery)
-	s.report.setConnectionStatus(o.stored.Last.message(), true)
+	s.report.setConnectionStatus(takerSession, o.stored.Last.message(), true)
 	s.logger().Info("The offered connection settings work and are used from now on.", zap.String("hash", hex.EncodeToString(candidate.Hash)))
 	return nil
 }
@@ -94,6 +94,6 @@ func (s *Session) fail(hash []byte, reason error) {
 	o.fail(hash, printable(reason.Error()))
 	o.notBefore = time.Now().Add(offerEvery)
 	s.saveOffers()
-	s.report.setConnectionStatus(o.stored.Last.message(), true)
+	s.report.setConnectionStatus(takerSession, o.stored.Last.message(), true)
 	s.logger().Warn("The offered connection settings are not used.", zap.String("hash", hex.EncodeToString(hash)), zap.String("reason", o.stored.Last.Message))
 }

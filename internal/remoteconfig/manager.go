@@ -81,6 +81,7 @@ type Manager struct {
 	note     string         // see Host.Note
 	offered  *Generation    // the newest, not looked at yet
 	offers   *pendingOffers // the newest connection settings, not looked at yet
+	ignored  string         // what of the offer on trial is for nothing that the Collector has
 	running  run            // of the last Retrieve
 	wasReady bool           // any configuration has become ready in this process
 	down     bool           // the service was taken down, and is not ready again

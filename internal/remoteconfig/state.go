@@ -217,7 +217,7 @@ func (s *stored) try(g *Generation, about subject) {
 }
 
 // promote ends the trial: it was good.
-func (s *stored) promote() {
+func (s *stored) promote(ignored string) {
 	hash := s.Trial.hash(s.TrialOf)
 	if s.Good != nil && !s.Good.is(s.TrialOf, hash) {
 		s.Previous = s.Good
@@ -225,6 +225,6 @@ func (s *stored) promote() {
 	s.Good, s.Trial, s.Crashes = s.Trial, nil, nil
 	// A later offer may have been refused meanwhile: its FAILED stays the last word.
 	if last := s.status(s.TrialOf); bytes.Equal(last.Hash, hash) {
-		*last = Status{Hash: hash, Outcome: Applied}
+		*last = Status{Hash: hash, Outcome: Applied, Message: ignored}
 	}
 }

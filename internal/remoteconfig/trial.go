@@ -124,7 +124,8 @@ func (m *Manager) worst() (name string, worst Problem) {
 func (m *Manager) promote() {
 	m.timer.Stop()
 	m.phase = phaseIdle
-	m.stored.promote()
+	m.stored.promote(m.ignored)
+	m.ignored = ""
 	m.host.Logger.Info("The remote configuration is good.", zap.String("about", string(m.stored.TrialOf)), hashField(m.stored.Good.hash(m.stored.TrialOf)))
 	m.tidy()
 	m.settle()

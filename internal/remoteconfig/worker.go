@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/open-telemetry/opamp-go/protobufs"
@@ -181,8 +182,8 @@ func (m *Manager) refuse(g *Generation, about subject, stage Stage, err error) {
 // begin puts a configuration on trial. The marker is on disk before anything is touched: whatever happens from here on, the
 // next process knows. The caller holds mu.
 func (m *Manager) begin(g *Generation, about subject, merged *mergeResult) {
-	if len(merged.ignored) > 0 {
-		m.host.Logger.Warn("Some of the offered connection settings are for nothing that the Collector has.", zap.Strings("ignored", merged.ignored))
+	if m.ignored = ""; about == aboutConnections && len(merged.ignored) > 0 {
+		m.ignored = "ignored, for the Collector has no such thing: " + strings.Join(merged.ignored, ", ")
 	}
 	baseline := m.failing
 	if m.stored.Trial != nil {

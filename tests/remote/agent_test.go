@@ -183,6 +183,9 @@ func (e *env) startTime() string {
 	return strings.Fields(rest)[19]
 }
 
+// reloads is how often the whole service was taken down for a new configuration.
+func (e *env) reloads() int { return strings.Count(e.collector.Log(), "Config updated, restart service") }
+
 // running is a part of the reported effective configuration.
 func (e *env) running(path ...string) any {
 	e.t.Helper()
