@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/uuid"
 	"go.uber.org/zap"
+
+	"github.com/collie-otel/collie/internal/statefile"
 )
 
 // identityFile is the name of the state file that keeps the instance UID.
@@ -35,11 +37,11 @@ type identity struct {
 func loadIdentity(directory string, configured uuid.UUID, log *zap.Logger) (*identity, error) {
 	id := &identity{directory: directory, configured: configured}
 	var stored storedIdentity
-	switch err := readState(id.path(), &stored); {
+	switch err := statefile.Read(id.path(), &stored); {
 	case err == nil && stored.Configured == configured && stored.InstanceUID != uuid.Nil:
 		id.uid = stored.InstanceUID
 		return id, nil
-	case errors.Is(err, errSetAside):
+	case errors.Is(err, statefile.ErrSetAside):
 		log.Error("The stored identity was damaged; this agent takes a new one unless one is configured.", zap.Error(err))
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		log.Warn("The stored identity cannot be read.", zap.Error(err))
@@ -66,7 +68,7 @@ func (id *identity) assign(uid uuid.UUID) error {
 }
 
 func (id *identity) store() error {
-	return writeState(id.path(), storedIdentity{InstanceUID: id.uid, Configured: id.configured})
+	return statefile.Write(id.path(), storedIdentity{InstanceUID: id.uid, Configured: id.configured})
 }
 
 func (id *identity) path() string { return filepath.Join(id.directory, identityFile) }

@@ -8,6 +8,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
+
+	"github.com/collie-otel/collie/internal/statefile"
 )
 
 var (
@@ -119,7 +121,7 @@ func TestIdentityDamaged(t *testing.T) {
 func TestIdentityStoredNil(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	require.NoError(t, writeState(filepath.Join(dir, identityFile), storedIdentity{}))
+	require.NoError(t, statefile.Write(filepath.Join(dir, identityFile), storedIdentity{}))
 	id := loaded(t, dir, uuid.Nil)
 	require.Equal(t, id.uid, loaded(t, dir, uuid.Nil).uid)
 }

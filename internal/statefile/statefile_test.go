@@ -1,4 +1,4 @@
-package agent
+package statefile
 
 import (
 	"crypto/sha256"
@@ -22,22 +22,22 @@ var written = content{Name: "a <name> & more", Count: 7}
 // writtenState is a valid file, as bytes.
 func writtenState(t testing.TB) []byte {
 	path := filepath.Join(t.TempDir(), "state.json")
-	require.NoError(t, writeState(path, written))
+	require.NoError(t, Write(path, written))
 	data, err := os.ReadFile(path)
 	require.NoError(t, err)
 	return data
 }
 
-func TestStateRoundTrip(t *testing.T) {
+func TestRoundTrip(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "made", "on", "demand")
 	path := filepath.Join(dir, "state.json")
 	var read content
-	require.ErrorIs(t, readState(path, &read), fs.ErrNotExist)
+	require.ErrorIs(t, Read(path, &read), fs.ErrNotExist)
 	for _, want := range []content{written, {}, {Name: "shorter"}} {
-		require.NoError(t, writeState(path, want))
+		require.NoError(t, Write(path, want))
 		read = content{}
-		require.NoError(t, readState(path, &read))
+		require.NoError(t, Read(path, &read))
 		require.Equal(t, want, read)
 	}
 	entries, err := os.ReadDir(dir)
@@ -48,7 +48,7 @@ func TestStateRoundTrip(t *testing.T) {
 	require.Equal(t, fs.FileMode(0o600), info.Mode().Perm())
 }
 
-func TestStateDamagedIsSetAside(t *testing.T) {
+func TestDamagedIsSetAside(t *testing.T) {
 	t.Parallel()
 	valid := writtenState(t)
 	edited := func(edit func(*envelope)) []byte {
@@ -92,7 +92,7 @@ func TestStateDamagedIsSetAside(t *testing.T) {
 				data := append([]byte{}, valid...)
 				data[i] ^= bits
 				var read content
-				if err := decodeState(data, &read); err == nil {
+				if err := decode(data, &read); err == nil {
 					require.Equal(t, written, read, "byte %d: only the case of the envelope's own keys may differ", i)
 				}
 			}
@@ -110,8 +110,8 @@ func requireSetAside(t *testing.T, data []byte) {
 	path := filepath.Join(dir, "state.json")
 	require.NoError(t, os.WriteFile(path, data, 0o600))
 	var read content
-	err := readState(path, &read)
-	require.ErrorIs(t, err, errSetAside)
+	err := Read(path, &read)
+	require.ErrorIs(t, err, ErrSetAside)
 	require.NoFileExists(t, path)
 	aside, globErr := filepath.Glob(path + ".damaged-*")
 	require.NoError(t, globErr)
@@ -121,24 +121,24 @@ func requireSetAside(t *testing.T, data []byte) {
 	require.NoError(t, readErr)
 	require.Equal(t, string(data), string(kept))
 
-	require.NoError(t, writeState(path, written))
+	require.NoError(t, Write(path, written))
 	read = content{}
-	require.NoError(t, readState(path, &read))
+	require.NoError(t, Read(path, &read))
 	require.Equal(t, written, read)
 }
 
-// TestStateCannotBeWritten uses paths that stop root as well, whom no permission stops.
-func TestStateCannotBeWritten(t *testing.T) {
+// TestCannotBeWritten uses paths that stop root as well, whom no permission stops.
+func TestCannotBeWritten(t *testing.T) {
 	t.Parallel()
 	t.Run("below a regular file", func(t *testing.T) {
 		t.Parallel()
 		file := filepath.Join(t.TempDir(), "file")
 		require.NoError(t, os.WriteFile(file, []byte("kept"), 0o600))
 		path := filepath.Join(file, "state.json")
-		require.Error(t, writeState(path, written))
-		err := readState(path, &content{})
+		require.Error(t, Write(path, written))
+		err := Read(path, &content{})
 		require.Error(t, err)
-		require.NotErrorIs(t, err, errSetAside)
+		require.NotErrorIs(t, err, ErrSetAside)
 		data, err := os.ReadFile(file)
 		require.NoError(t, err)
 		require.Equal(t, "kept", string(data))
@@ -148,7 +148,7 @@ func TestStateCannotBeWritten(t *testing.T) {
 		dir := t.TempDir()
 		path := filepath.Join(dir, "state.json")
 		require.NoError(t, os.MkdirAll(filepath.Join(path, "not empty"), 0o700))
-		require.Error(t, writeState(path, written))
+		require.Error(t, Write(path, written))
 		entries, err := os.ReadDir(dir)
 		require.NoError(t, err)
 		require.Len(t, entries, 1, "no half of a file stays behind")
@@ -156,15 +156,15 @@ func TestStateCannotBeWritten(t *testing.T) {
 	t.Run("not encodable", func(t *testing.T) {
 		t.Parallel()
 		path := filepath.Join(t.TempDir(), "state.json")
-		require.Error(t, writeState(path, func() {}))
+		require.Error(t, Write(path, func() {}))
 		require.NoFileExists(t, path)
 	})
 }
 
-func FuzzDecodeStateChecksum(f *testing.F) {
+func FuzzDecodeChecksum(f *testing.F) {
 	valid := writtenState(f)
 	var read content
-	require.NoError(f, decodeState(valid, &read), "a seed must reach the decoded state")
+	require.NoError(f, decode(valid, &read), "a seed must reach the decoded state")
 	f.Add(valid)
 	f.Add(valid[:len(valid)/2])
 	f.Add([]byte("null"))
@@ -172,7 +172,7 @@ func FuzzDecodeStateChecksum(f *testing.F) {
 	f.Add([]byte(`{"schema_version":1,"sha256":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var read any
-		if err := decodeState(data, &read); err != nil {
+		if err := decode(data, &read); err != nil {
 			return
 		}
 		var e envelope

@@ -1,4 +1,7 @@
-package agent
+// Package statefile keeps small state on disk: written atomically and synced, with a checksum and a schema version, so that a
+// torn or edited file is never believed; a damaged one is set aside to be looked at. What is in the state, and what to do
+// without it, is the caller's matter.
+package statefile
 
 import (
 	"crypto/sha256"
@@ -21,11 +24,11 @@ type envelope struct {
 	Payload       json.RawMessage `json:"payload"`
 }
 
-// errSetAside is returned when a state file was damaged, and has been renamed so that it can be looked at.
-var errSetAside = errors.New("damaged state file set aside")
+// ErrSetAside is returned when a state file was damaged, and has been renamed so that it can be looked at.
+var ErrSetAside = errors.New("damaged state file set aside")
 
-// writeState replaces the file at path: written beside it, synced, renamed, and the folder synced.
-func writeState(path string, payload any) error {
+// Write replaces the file at path: written beside it, synced, renamed, and the folder synced.
+func Write(path string, payload any) error {
 	content, err := json.Marshal(payload)
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", path, err)
@@ -44,7 +47,7 @@ func writeState(path string, payload any) error {
 	if err := os.Rename(path+".new", path); err != nil {
 		return errors.Join(err, os.Remove(path+".new"))
 	}
-	return syncDir(filepath.Dir(path))
+	return SyncDir(filepath.Dir(path))
 }
 
 func writeSynced(path string, data []byte) error {
@@ -56,8 +59,8 @@ func writeSynced(path string, data []byte) error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-// syncDir makes a rename survive a power cut. Systems that cannot sync a folder say so with an error that changes nothing.
-func syncDir(path string) error {
+// SyncDir makes a rename survive a power cut. Systems that cannot sync a folder say so with an error that changes nothing.
+func SyncDir(path string) error {
 	d, err := os.Open(path)
 	if err != nil {
 		return err
@@ -66,24 +69,24 @@ func syncDir(path string) error {
 	return d.Close()
 }
 
-// readState reads what writeState has written. It returns fs.ErrNotExist when there is no file, and errSetAside, with the
+// Read reads what Write has written. It returns fs.ErrNotExist when there is no file, and ErrSetAside, with the
 // new name in its text, when there is one that cannot be believed.
-func readState(path string, payload any) error {
+func Read(path string, payload any) error {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	if err := decodeState(data, payload); err != nil {
+	if err := decode(data, payload); err != nil {
 		aside := fmt.Sprintf("%s.damaged-%s", path, time.Now().UTC().Format("20060102T150405.000"))
 		if renameErr := os.Rename(path, aside); renameErr != nil {
 			return errors.Join(err, renameErr)
 		}
-		return fmt.Errorf("%w as %s: %w", errSetAside, aside, err)
+		return fmt.Errorf("%w as %s: %w", ErrSetAside, aside, err)
 	}
 	return nil
 }
 
-func decodeState(data []byte, payload any) error {
+func decode(data []byte, payload any) error {
 	var e envelope
 	if err := json.Unmarshal(data, &e); err != nil {
 		return fmt.Errorf("not a state file: %w", err)
