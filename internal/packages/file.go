@@ -5,9 +5,11 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/collie-otel/collie/internal/statefile"
 )
@@ -61,4 +63,25 @@ func copyFile(ctx context.Context, to, from string, mode fs.FileMode) (sum []byt
 		return nil, errors.Join(fmt.Errorf("write %s: %w", to, err), os.Remove(to))
 	}
 	return h.Sum(nil), nil
+}
+
+// makeStaging makes the folder of our own, and refuses one that is not.
+func (m *Manager) makeStaging() error {
+	if err := os.MkdirAll(m.staging, 0o700); err != nil {
+		return fmt.Errorf("make the staging folder: %w", err)
+	}
+	if info, err := os.Lstat(m.staging); err != nil || !info.IsDir() {
+		return errors.Join(fmt.Errorf("the staging folder %s is no folder", m.staging), err)
+	}
+	return os.Chmod(m.staging, 0o700)
+}
+
+func (m *Manager) partial() string  { return filepath.Join(m.staging, "download.partial") }
+func (m *Manager) previous() string { return m.opts.Executable + ".previous" }
+
+// beside is a file in the executable's folder: a rename of it is atomic, and it may be executed there. Several agents may run
+// from one executable; each has its own files.
+func (m *Manager) beside(what string) string {
+	folder, name := filepath.Split(m.opts.Executable)
+	return filepath.Join(folder, fmt.Sprintf(".%s.%08x.%s", name, crc32.ChecksumIEEE([]byte(m.statePath)), what))
 }

@@ -263,11 +263,14 @@ func (m *Manager) keepPrevious(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if sum, err := copyFile(ctx, link, m.opts.Executable, info.Mode().Perm()); err != nil || !bytes.Equal(sum, m.content) {
-			return errors.Join(errors.New("the copy is not complete"), err)
+		if _, err := copyFile(ctx, link, m.opts.Executable, info.Mode().Perm()); err != nil {
+			return err
 		}
 	}
 	m.opts.step()
+	if sum, err := hashFile(ctx, link); err != nil || !bytes.Equal(sum, m.content) {
+		return errors.Join(errors.New("it was replaced meanwhile"), err)
+	}
 	if err := os.Rename(link, m.previous()); err != nil {
 		return err
 	}

@@ -1,3 +1,5 @@
+//go:build unix
+
 package packages
 
 import (
@@ -295,6 +297,24 @@ func TestStateCannotBeStored(t *testing.T) {
 	require.Contains(t, awaitFailure(t, m, f.offer()), "cannot be stored")
 	require.Empty(t, f.files.seen())
 	f.requireExecutable(oldProgram)
+}
+
+// Two Collectors from one executable: neither takes the other's files, and the second one does not replace what it does not run.
+func TestTwoAgentsWithOneExecutable(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	first := f.open(oldVersion)
+	f.opts.Directory = t.TempDir()
+	second := f.open(oldVersion)
+	require.NotEqual(t, first.beside("new"), second.beside("new"))
+	first.Offer(f.offer())
+	awaitRestart(t, first)
+	require.Contains(t, awaitFailure(t, second, f.offer()), "restart the Collector first")
+	second.Close()
+	second = f.open(newVersion) // restarted by somebody
+	second.Offer(f.offer())
+	require.Equal(t, "package "+newVersion, string(await(t, second, statusInstalled).AgentHasHash))
+	f.requireExecutable(newProgram)
 }
 
 // A start on trial that cannot be counted would not be limited either.

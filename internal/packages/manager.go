@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -286,24 +285,4 @@ func (m *Manager) publish(details *protobufs.PackageDownloadDetails) {
 	if !same {
 		m.opts.Changed(next)
 	}
-}
-
-// makeStaging makes the folder of our own, and refuses one that is not.
-func (m *Manager) makeStaging() error {
-	if err := os.MkdirAll(m.staging, 0o700); err != nil {
-		return fmt.Errorf("make the staging folder: %w", err)
-	}
-	if info, err := os.Lstat(m.staging); err != nil || !info.IsDir() {
-		return errors.Join(fmt.Errorf("the staging folder %s is no folder", m.staging), err)
-	}
-	return os.Chmod(m.staging, 0o700)
-}
-
-func (m *Manager) partial() string  { return filepath.Join(m.staging, "download.partial") }
-func (m *Manager) previous() string { return m.opts.Executable + ".previous" }
-
-// beside is a file in the executable's folder: a rename of it is atomic, and it may be executed there.
-func (m *Manager) beside(what string) string {
-	folder, name := filepath.Split(m.opts.Executable)
-	return filepath.Join(folder, "."+name+"."+what)
 }

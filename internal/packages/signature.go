@@ -65,7 +65,7 @@ func (k keyring) parse(text []byte, version string) error {
 		return fmt.Errorf("the signature is no minisign signature file: %w", err)
 	}
 	if s.Algorithm != minisign.HashEdDSA {
-		return errors.New("the signature is not prehashed: sign with minisign 0.11 or newer, or with -H")
+		return errors.New("the signature is not prehashed: sign with minisign 0.10 or newer, or with -H")
 	}
 	known := false
 	for _, key := range k {
