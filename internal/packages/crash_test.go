@@ -217,6 +217,7 @@ func TestCrashTwiceBeforeTheVerdict(t *testing.T) {
 	f.runChild(oldVersion, "", f.offer(), 0)
 	require.True(t, f.runChild(newVersion, "", nil, 1), "the start of the new executable is on disk first")
 	require.Equal(t, newVersion, f.found())
+	f.opts.Changed = func(*protobufs.PackageStatuses) { t.Error("called by Open") }
 	m := f.open(newVersion) // the service manager starts it once more
 	awaitRestart(t, m)
 	require.Equal(t, oldVersion, f.found())
@@ -225,6 +226,7 @@ func TestCrashTwiceBeforeTheVerdict(t *testing.T) {
 	require.ErrorIs(t, m.Fail("x"), ErrNotOnTrial)
 	m.Close()
 
+	f.opts.Changed = nil
 	m = f.open(oldVersion)
 	s := own(m)
 	require.Equal(t, statusFailed, s.Status)

@@ -204,6 +204,27 @@ func TestAnotherPackageIsNotResumed(t *testing.T) {
 	require.Equal(t, "newest", string(m.Statuses().ServerProvidedAllPackagesHash))
 }
 
+// The newest offer counts, also when it is the one whose processing has just been given up for another.
+func TestOffersInASequence(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	arrived := make(chan struct{})
+	f.files.handle = func(_ http.ResponseWriter, r *http.Request, n int) bool {
+		if n == 1 {
+			close(arrived)
+			<-r.Context().Done()
+		}
+		return n == 1
+	}
+	m := f.open(oldVersion)
+	m.Offer(f.offer())
+	<-arrived
+	m.Offer(&protobufs.PackagesAvailable{AllPackagesHash: []byte("none")})
+	m.Offer(f.offer())
+	awaitRestart(t, m)
+	f.requireExecutable(newProgram)
+}
+
 func TestAnEmptyOfferEndsADownload(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

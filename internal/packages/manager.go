@@ -133,9 +133,8 @@ func (m *Manager) Offer(offer *protobufs.PackagesAvailable) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.current != nil && proto.Equal(m.current, offer) {
-		m.waiting = nil // a server may repeat itself while a download runs
-		return
+	if m.waiting == nil && m.current != nil && proto.Equal(m.current, offer) {
+		return // a server may repeat itself while a download runs
 	}
 	m.waiting = offer
 	if m.supersede != nil {
@@ -279,7 +278,7 @@ func (m *Manager) save() error {
 func (m *Manager) publish(details *protobufs.PackageDownloadDetails) {
 	next := m.rec.build(m.opts.Version, m.has, details)
 	m.mu.Lock()
-	same := proto.Equal(m.statuses, next)
+	same := m.statuses == nil /* Open has not returned */ || proto.Equal(m.statuses, next)
 	m.statuses = next
 	m.mu.Unlock()
 	if !same {
