@@ -204,6 +204,28 @@ func TestAnotherPackageIsNotResumed(t *testing.T) {
 	require.Equal(t, "newest", string(m.Statuses().ServerProvidedAllPackagesHash))
 }
 
+func TestARepeatedOfferChangesNothing(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	arrived, repeated := make(chan struct{}, 9), make(chan struct{})
+	f.files.handle = func(_ http.ResponseWriter, r *http.Request, _ int) bool {
+		arrived <- struct{}{}
+		select {
+		case <-repeated:
+			return false
+		case <-r.Context().Done():
+			return true
+		}
+	}
+	m := f.open(oldVersion)
+	m.Offer(f.offer())
+	<-arrived
+	m.Offer(f.offer())
+	close(repeated)
+	awaitRestart(t, m)
+	require.Len(t, f.files.seen(), 1, "the download went on")
+}
+
 // The newest offer counts, also when it is the one whose processing has just been given up for another.
 func TestOffersInASequence(t *testing.T) {
 	t.Parallel()
@@ -270,7 +292,7 @@ func TestDownloadsThatEnd(t *testing.T) {
 		"403":            {nil, status(403), "403 Forbidden", 1},
 		"429":            {nil, status(429), "given up after 8 attempts: the download server answered 429", 8},
 		"500":            {nil, status(500), "given up after 8 attempts", 8},
-		"larger":         {func(l *Limits) { l.MaxBytes = 50_000 }, nil, "more than the allowed 50000", 1},
+		"larger":         {func(l *Limits) { l.MaxBytes = 50_000 }, nil, "bytes, more than the allowed 50000", 1},
 		"larger, hidden": {func(l *Limits) { l.MaxBytes = 50_000 }, chunked, "more than the allowed 50000", 1},
 		"idle":           {func(l *Limits) { l.Idle, l.Attempts = 20*time.Millisecond, 2 }, hang, "nothing received for too long", 2},
 		"overall":        {func(l *Limits) { l.Overall = 50 * time.Millisecond }, hang, "not downloaded within 50ms", 1},
