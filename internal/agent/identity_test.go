@@ -10,6 +10,8 @@ import (
 
 	"github.com/collie-otel/collie/internal/statefile"
 	"go.uber.org/zap"
+
+	"github.com/collie-otel/collie/internal/statefile"
 )
 
 var (
