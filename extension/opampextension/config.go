@@ -29,6 +29,8 @@ type Config struct {
 	Storage Storage `mapstructure:"storage"`
 	// RemoteConfig is how configurations of the server are applied; it needs --config=opamp:FILE.
 	RemoteConfig remoteconfig.Settings `mapstructure:"remote_config"`
+	// Packages is how executables of the server are accepted.
+	Packages Packages `mapstructure:"packages"`
 	// HealthGracePeriod is how long a component may have a recoverable error before the whole agent counts as unhealthy.
 	HealthGracePeriod time.Duration `mapstructure:"health_grace_period"`
 	// PPID is a process that the Collector must not outlive; 0 is none.
@@ -96,6 +98,8 @@ type Capabilities struct {
 	ReportsOwnTraces                bool `mapstructure:"reports_own_traces"`
 	ReportsOwnLogs                  bool `mapstructure:"reports_own_logs"`
 	AcceptsOtherConnectionSettings  bool `mapstructure:"accepts_other_connection_settings"`
+	AcceptsPackages                 bool `mapstructure:"accepts_packages"`
+	ReportsPackageStatuses          bool `mapstructure:"reports_package_statuses"`
 }
 
 // AgentDescription holds attributes beside, or in place of, those that are found out.
@@ -125,7 +129,7 @@ func (c *Config) Validate() error {
 	if c.HealthGracePeriod < 0 {
 		errs = errors.Join(errs, fmt.Errorf("health_grace_period: must not be negative, got %v", c.HealthGracePeriod))
 	}
-	return errors.Join(errs, c.Server.validate())
+	return errors.Join(errs, c.validatePackages(), c.Server.validate())
 }
 
 func (s *Server) validate() error {

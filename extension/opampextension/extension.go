@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/collie-otel/collie/internal/agent"
+	"github.com/collie-otel/collie/internal/packages"
 	"github.com/collie-otel/collie/internal/reload"
 	"github.com/collie-otel/collie/internal/remoteconfig"
 )
@@ -43,10 +44,14 @@ type opampExtension struct {
 	// receiverStarted has capacity 1: a receiver was started although the pipelines run, so the reload was a partial one.
 	receiverStarted chan struct{}
 	orphaned        atomic.Bool
+	wasReady        atomic.Bool
 	metrics         metric.Registration
 
 	manager *remoteconfig.Manager // nil unless the configuration came through the scheme opamp:
 	failure failure
+	// installer is nil unless packages are on; replaced says that the executable on disk is another one.
+	installer *packages.Manager
+	replaced  atomic.Bool
 	// reported is the effective configuration of this run.
 	reported atomic.Pointer[protobufs.EffectiveConfig]
 }
@@ -93,7 +98,6 @@ func (e *opampExtension) Start(ctx context.Context, host component.Host) error {
 	}
 	reload.Created(e.set.Resource, host.GetExtensions())
 	e.host, e.manager = host, remoteconfig.Current()
-	e.session.SetCapabilities(e.capabilities())
 	e.session.SetDescription(describe(e.cfg.AgentDescription, e.set.Resource.Attributes()))
 	if components := availableComponents(host); components != nil && e.cfg.Capabilities.ReportsAvailableComponents {
 		e.session.SetComponents(components)
@@ -105,13 +109,17 @@ func (e *opampExtension) Start(ctx context.Context, host component.Host) error {
 	if err := e.attach(); err != nil {
 		return errors.Join(err, e.Shutdown(ctx))
 	}
-	if err := e.observe(); err != nil {
+	if err := errors.Join(e.openPackages(), e.observe()); err != nil {
 		return errors.Join(err, e.Shutdown(ctx))
 	}
+	e.session.SetCapabilities(e.capabilities())
 	running, stop := context.WithCancel(context.Background())
 	e.stop = stop
 	e.running.Go(func() { e.reportHealth(running) })
 	e.running.Go(func() { e.serve(running) })
+	if e.installer != nil {
+		e.running.Go(func() { e.servePackages(running) })
+	}
 	if e.acceptsRemoteConfig() {
 		e.running.Go(func() { e.servePlans(running) })
 	}
@@ -138,6 +146,7 @@ func (e *opampExtension) Shutdown(ctx context.Context) error {
 	e.session.Custom.UnregisterAll()
 	e.session = nil
 	again := reload.GoesOn()
+	e.endTrial()
 	errs = errors.Join(errs, agent.Release(ctx, e.sessionID(), again))
 	if e.orphaned.Load() {
 		errs = errors.Join(errs, errOrphaned)
@@ -145,6 +154,7 @@ func (e *opampExtension) Shutdown(ctx context.Context) error {
 	if e.manager != nil {
 		e.manager.Detach(again, e.failure.String())
 	}
+	e.executeReplaced()
 	return errs
 }
 
@@ -153,6 +163,7 @@ func (e *opampExtension) sessionID() string { return e.set.ID.String() }
 // Ready is called when all pipelines run.
 func (e *opampExtension) Ready() error {
 	e.health.setReady(true)
+	e.wasReady.Store(true)
 	if e.manager != nil {
 		e.manager.Ready()
 	}
@@ -234,6 +245,8 @@ func (e *opampExtension) capabilities() protobufs.AgentCapabilities {
 		{e.manager != nil && e.cfg.Capabilities.ReportsOwnTraces, protobufs.AgentCapabilities_AgentCapabilities_ReportsOwnTraces},
 		{e.manager != nil && e.cfg.Capabilities.ReportsOwnLogs, protobufs.AgentCapabilities_AgentCapabilities_ReportsOwnLogs},
 		{e.manager != nil && e.cfg.Capabilities.AcceptsOtherConnectionSettings, protobufs.AgentCapabilities_AgentCapabilities_AcceptsOtherConnectionSettings},
+		{e.installer != nil, protobufs.AgentCapabilities_AgentCapabilities_AcceptsPackages},
+		{e.installer != nil && e.cfg.Capabilities.ReportsPackageStatuses, protobufs.AgentCapabilities_AgentCapabilities_ReportsPackageStatuses},
 		{e.acceptsRemoteConfig() && e.cfg.Capabilities.ReportsRemoteConfig, protobufs.AgentCapabilities_AgentCapabilities_ReportsRemoteConfig},
 		{e.cfg.Capabilities.AcceptsRestartCommand && (canReload || e.manager != nil), protobufs.AgentCapabilities_AgentCapabilities_AcceptsRestartCommand},
 	} {

@@ -7,8 +7,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
-
-	"github.com/collie-otel/collie/internal/statefile"
 	"go.uber.org/zap"
 
 	"github.com/collie-otel/collie/internal/statefile"

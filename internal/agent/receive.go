@@ -76,6 +76,9 @@ func (s *Session) receive(m *protobufs.ServerToAgent) error {
 	if m.ConnectionSettings != nil {
 		s.receiveConnectionSettings(m.ConnectionSettings)
 	}
+	if m.PackagesAvailable != nil {
+		s.receivePackages(m.PackagesAvailable)
+	}
 	if m.RemoteConfig != nil {
 		s.receiveRemoteConfig(m.RemoteConfig)
 	}

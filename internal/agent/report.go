@@ -20,12 +20,13 @@ const (
 	partComponentDetails // beside partComponents: the components themselves, not only their hash
 	partCustomCapabilities
 	partRemoteConfigStatus
+	partPackageStatuses
 	partCapabilities // in every message anyhow: a change of them is reason enough to send one
 	partConnectionStatus
 	partConnectionRequest // sent once, never as part of a full report
 
 	// allParts is what a full report has; details of components are sent on request only.
-	allParts = partDescription | partHealth | partEffectiveConfig | partComponents | partCustomCapabilities | partRemoteConfigStatus | partConnectionStatus
+	allParts = partDescription | partHealth | partEffectiveConfig | partComponents | partCustomCapabilities | partRemoteConfigStatus | partPackageStatuses | partConnectionStatus
 )
 
 // fullReportEvery is how often a server gets a full report at most, however often it asks.
@@ -42,6 +43,7 @@ type report struct {
 	effective    *protobufs.EffectiveConfig
 	components   *protobufs.AvailableComponents
 	remoteConfig *protobufs.RemoteConfigStatus
+	packages     *protobufs.PackageStatuses
 	custom       []string // custom capabilities
 	connection   connectionStatus
 	request      *protobufs.ConnectionSettingsRequest
@@ -126,6 +128,7 @@ var gated = map[protobufs.AgentCapabilities]part{
 	protobufs.AgentCapabilities_AgentCapabilities_ReportsAvailableComponents:      partComponents,
 	protobufs.AgentCapabilities_AgentCapabilities_ReportsConnectionSettingsStatus: partConnectionStatus,
 	protobufs.AgentCapabilities_AgentCapabilities_ReportsRemoteConfig:             partRemoteConfigStatus,
+	protobufs.AgentCapabilities_AgentCapabilities_ReportsPackageStatuses:          partPackageStatuses,
 }
 
 func (r *report) setServerCapabilities(c protobufs.ServerCapabilities) {
@@ -217,6 +220,9 @@ func (r *report) fill(m *protobufs.AgentToServer, parts part) {
 	}
 	if parts&partRemoteConfigStatus != 0 && r.can(protobufs.AgentCapabilities_AgentCapabilities_ReportsRemoteConfig) {
 		m.RemoteConfigStatus = r.remoteConfig
+	}
+	if parts&partPackageStatuses != 0 && r.can(protobufs.AgentCapabilities_AgentCapabilities_ReportsPackageStatuses) {
+		m.PackageStatuses = r.packages
 	}
 	// Sent when empty, too: an absent field never clears what the server has.
 	if parts&partCustomCapabilities != 0 {

@@ -39,6 +39,9 @@ type Session struct {
 	restart  func()
 	// remoteConfig takes a configuration of the server.
 	remoteConfig func(hash []byte, files map[string]*protobufs.AgentConfigFile)
+	packages     func(*protobufs.PackagesAvailable)
+	companion    Companion
+	companionKey string
 	// connections takes settings for connections that are not the session's own.
 	connections func(hash []byte, settings *protobufs.ConnectionSettingsOffers)
 	heartbeat   time.Duration // as the server wants it; 0: as in settings
@@ -67,6 +70,7 @@ func Open(opts Options, settings Settings) (*Session, error) {
 	r := newReport()
 	s := &Session{
 		Custom: &Registry{report: r}, report: r, identity: id, log: opts.Logger, settings: settings, restart: func() {}, remoteConfig: func([]byte, map[string]*protobufs.AgentConfigFile) {}, connections: func([]byte, *protobufs.ConnectionSettingsOffers) {},
+		packages:  func(*protobufs.PackagesAvailable) {},
 		reconnect: make(chan struct{}, 1), ctx: ctx, cancel: cancel, done: make(chan struct{}),
 	}
 	s.publishIdentity()
@@ -82,6 +86,9 @@ func (s *Session) Begin() { s.begin.Do(func() { go s.run(s.ctx) }) }
 // Close says goodbye to the server, as far as it is reachable within the context, and ends the session.
 func (s *Session) Close(ctx context.Context) error {
 	s.cancel()
+	s.mu.Lock()
+	s.closeCompanion()
+	s.mu.Unlock()
 	s.begin.Do(func() { close(s.done) })
 	select {
 	case <-s.done:

@@ -44,6 +44,10 @@ func Current() *Manager {
 	return current.manager
 }
 
+// ExecuteAgain replaces the process by a new run of the executable at the same place: same PID, same arguments, same
+// environment. It returns only when that fails.
+func ExecuteAgain() error { return executeAgain() }
+
 // again is the pause before a configuration that has failed is tried once more.
 const again = time.Second
 
