@@ -1,6 +1,7 @@
 package remoteconfig
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io/fs"
@@ -113,18 +114,26 @@ func (m *Manager) consider(ctx context.Context, g *Generation) {
 func (m *Manager) known(g *Generation) bool {
 	if current := m.stored.current(); current.is(g.Hash) {
 		if current == m.stored.Good {
-			m.stored.Status = Status{Hash: g.Hash, Outcome: Applied}
-			m.settle()
+			m.repeat(Status{Hash: g.Hash, Outcome: Applied})
 		}
 		return true
 	}
 	message, ok := m.stored.refused(g.Hash)
 	if ok {
 		m.host.Logger.Warn("The server offers a remote configuration that is known to be bad.", hashField(g.Hash), zap.String("reason", message))
-		m.stored.Status = Status{Hash: g.Hash, Outcome: Failed, Message: message}
-		m.settle()
+		m.repeat(Status{Hash: g.Hash, Outcome: Failed, Message: message})
 	}
 	return ok
+}
+
+// repeat says again what is known. A server that offers the same configuration without end causes no writes. The caller holds mu.
+func (m *Manager) repeat(s Status) {
+	if last := m.stored.Status; bytes.Equal(last.Hash, s.Hash) && last.Outcome == s.Outcome && last.Message == s.Message {
+		m.host.Report(s)
+		return
+	}
+	m.stored.Status = s
+	m.settle()
 }
 
 // refuse answers FAILED; what runs was not touched. The caller holds mu.
