@@ -118,6 +118,9 @@ func (m *Manager) check(ctx context.Context, checker dryrun.Checker, b *base, g 
 	if errs := b.local.RemoteConfig.policy(aliases).Check(remote); len(errs) > 0 {
 		return nil, StagePolicy, errors.Join(errs...)
 	}
+	if id := b.secondAgent(remote); id != "" {
+		return nil, StagePolicy, fmt.Errorf("extensions::%s: a second OpAMP extension, beside %s of the base file", id, b.extension)
+	}
 	merged, err := merge(b, g)
 	if err != nil {
 		return nil, StageMerge, err
