@@ -91,11 +91,14 @@ func (m *Manager) choose() (map[string]any, *Generation, error) {
 	}
 }
 
-// merge makes the configuration of a base file and a generation.
+// merge makes the configuration of a base file and a generation. Nothing replaces nothing: without remote files the base
+// file runs whole, or an agent that has no configuration yet could not start to get one.
 func merge(b *base, g *Generation) (map[string]any, error) {
-	return overlay.Merge(overlay.Input{
-		Base: b.conf, Remote: g.files(), Mode: b.local.RemoteConfig.Mode, ExtensionID: b.extension, Keep: b.keep,
-	})
+	mode := b.local.RemoteConfig.Mode
+	if len(g.files()) == 0 {
+		mode = overlay.ModeMerge
+	}
+	return overlay.Merge(overlay.Input{Base: b.conf, Remote: g.files(), Mode: mode, ExtensionID: b.extension, Keep: b.keep})
 }
 
 // digest tells two merged configurations apart.
