@@ -183,6 +183,9 @@ func (m *Manager) lookAtBase(ctx context.Context) bool {
 	}
 	b, err := readBase(ctx, m.path)
 	if err == nil && (b.sum == accepted.sum || b.sum == badBase) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.sameBase(b)
 		return true
 	}
 	if err == nil {
@@ -198,8 +201,7 @@ func (m *Manager) lookAtBase(ctx context.Context) bool {
 		return true
 	}
 	m.host.Logger.Info("The base configuration has changed.", zap.String("file", m.path))
-	m.setNote("")
-	m.fallback, m.base = m.base, b
+	m.takeBase(b)
 	m.reload()
 	return true
 }
@@ -222,8 +224,10 @@ func (m *Manager) Reload(ctx context.Context) error {
 	if m.busy() {
 		return nil // it is being started anew just now
 	}
-	if b.sum != m.base.sum {
-		m.fallback, m.base = m.base, b
+	if b.sum == m.base.sum {
+		m.forgive()
+	} else {
+		m.takeBase(b)
 	}
 	m.reload()
 	return nil
