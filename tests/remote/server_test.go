@@ -208,6 +208,30 @@ func (f *fleet) await(from int, hash, status string) word {
 	return found
 }
 
+// awaitAny waits until the last word of the agent is one of these statuses of a configuration.
+func (f *fleet) awaitAny(hash string, statuses ...string) (last word) {
+	f.t.Helper()
+	harness.Await(f.t, 60*time.Second, fmt.Sprint("one of ", statuses, " of ", hash), func() (bool, any) {
+		last = f.lastWord(0)
+		return last.hash == hash && slices.Contains(statuses, last.status), last
+	})
+	return last
+}
+
+// connected is how often the agent has connected.
+func (f *fleet) connected() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.connections
+}
+
+// presented are the credentials of all connections.
+func (f *fleet) presented() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.tokens)
+}
+
 // lastWord is what the agent has said last about any configuration, after number `from` of its words; nothing is the zero word.
 func (f *fleet) lastWord(from int) (last word) {
 	if words := f.said(); len(words) > from {
