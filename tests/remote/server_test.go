@@ -45,16 +45,28 @@ type fleet struct {
 
 func startFleet(t testing.TB) *fleet {
 	t.Helper()
-	f := &fleet{t: t, address: fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t, "127.0.0.1"))}
-	f.back()
-	return f
+	f := &fleet{t: t}
+	var err error
+	for range 3 { // another test process may take a port between its choice and its use
+		f.address = fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t, "127.0.0.1"))
+		if err = f.serve(); err == nil {
+			return f
+		}
+	}
+	require.NoError(t, err)
+	return nil
 }
 
-// back serves until the test ends, or away is called.
+// back is the server again, at the same address.
 func (f *fleet) back() {
 	f.t.Helper()
+	require.NoError(f.t, f.serve())
+}
+
+// serve serves until the test ends, or away is called.
+func (f *fleet) serve() error {
 	s := server.New(nil)
-	require.NoError(f.t, s.Start(server.StartSettings{ListenEndpoint: f.address, Settings: server.Settings{Callbacks: types.Callbacks{
+	err := s.Start(server.StartSettings{ListenEndpoint: f.address, Settings: server.Settings{Callbacks: types.Callbacks{
 		OnConnecting: func(r *http.Request) types.ConnectionResponse {
 			f.mu.Lock()
 			defer f.mu.Unlock()
@@ -63,7 +75,10 @@ func (f *fleet) back() {
 				OnMessage: f.onMessage, OnConnected: f.onConnected, OnConnectionClose: f.onClose,
 			}}
 		},
-	}}}))
+	}}})
+	if err != nil {
+		return err
+	}
 	var once sync.Once
 	f.stop = func() {
 		once.Do(func() {
@@ -80,6 +95,7 @@ func (f *fleet) back() {
 		})
 	}
 	f.t.Cleanup(f.stop)
+	return nil
 }
 
 // away ends the server; its agents are left alone until it is back.

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -214,5 +215,29 @@ func testCrashLoop(t *testing.T, binary string) {
 	e.awaitLog(at.log, logKnown)
 	e.requireWorks("attributes/test", "batch")
 	e.requireOnDisk("good", "crash", failed.message)
+	e.collector.Stop()
+}
+
+// One that was good and cannot be created any more is taken back too: after an upgrade, say, or without a file that it refers to.
+func TestConfigurationThatCannotBeCreatedAnyMoreIsTakenBack(t *testing.T) {
+	t.Parallel()
+	when := filepath.Join(t.TempDir(), "when")
+	require.NoError(t, os.WriteFile(when, []byte("never"), 0o600))
+	e := start(t, options{binary: harness.Binary(t, "test/otelcol-unruly")})
+	e.fleet.push("good", addAttribute)
+	e.fleet.await(0, "good", "APPLIED")
+	e.fleet.push("fails", unrulyProcessor("'${file:"+when+"}'", "error"))
+	e.fleet.await(0, "fails", "APPLIED")
+	e.collector.Stop()
+	e.fleet.awaitGone()
+	require.NoError(t, os.WriteFile(when, []byte("create"), 0o600))
+
+	said, began := len(e.fleet.said()), time.Now()
+	e.collector.Start()
+	t.Logf("ready after %v", time.Since(began).Round(time.Millisecond))
+	failed := e.fleet.await(said, "fails", "FAILED")
+	require.True(t, strings.HasPrefix(failed.message, "crash: start: "), failed.message)
+	e.requireWorks("attributes/test", "batch")
+	e.requireOnDisk("good", "fails", failed.message)
 	e.collector.Stop()
 }
