@@ -257,31 +257,46 @@ func (e *opampExtension) capabilities() protobufs.AgentCapabilities {
 	return all
 }
 
-// healthDelay gathers the events of a start or a reload, which come in their dozens within milliseconds.
-const healthDelay = 50 * time.Millisecond
+const (
+	// healthDelay gathers the events of a start or a reload, which come in their dozens within milliseconds.
+	healthDelay = 50 * time.Millisecond
+	// healthLimit is how long events can put a report off: a restless component must not hide what the others say.
+	healthLimit = 500 * time.Millisecond
+)
 
-// reportHealth hands the tree over whenever it has changed, or a grace period has ended.
+// reportHealth hands the tree over whenever it has changed, or a grace period has ended; to the manager, which may be
+// waiting for the end of a soak, at once.
 func (e *opampExtension) reportHealth(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var latest time.Time // when what has changed is to be reported; zero when nothing has
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-e.health.changed:
-			timer.Reset(healthDelay)
+			e.judgeHealth()
+			if latest.IsZero() {
+				latest = time.Now().Add(healthLimit)
+			}
+			timer.Reset(min(healthDelay, time.Until(latest)))
 		case now := <-timer.C:
+			latest = time.Time{}
 			report, again := e.health.build(now)
 			if e.cfg.Capabilities.ReportsHealth {
 				e.session.SetHealth(report)
 			}
-			if e.manager != nil {
-				e.manager.Health(e.health.problems())
-			}
+			e.judgeHealth()
 			if again > 0 {
 				timer.Reset(again)
 			}
 		}
+	}
+}
+
+func (e *opampExtension) judgeHealth() {
+	if e.manager != nil {
+		e.manager.Health(e.health.problems())
 	}
 }
 

@@ -5,9 +5,12 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
+	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/confmap"
 
 	"github.com/collie-otel/collie/internal/dryrun"
@@ -115,4 +118,27 @@ func (b *base) resolve(ctx context.Context, section map[string]any) error {
 		}
 	}
 	return nil
+}
+
+// secondAgent finds an OpAMP extension in a remote configuration that is not the agent itself: it would take the agent's
+// place, at another server. Empty is none.
+func (b *base) secondAgent(remote map[string]any) string {
+	extensions, _ := remote["extensions"].(map[string]any)
+	service, _ := remote["service"].(map[string]any)
+	inUse, _ := service["extensions"].([]any)
+	ids := slices.Sorted(maps.Keys(extensions))
+	for _, entry := range inUse {
+		if id, ok := entry.(string); ok {
+			ids = append(ids, id)
+		}
+	}
+	var own component.ID
+	_ = own.UnmarshalText([]byte(b.extension)) // the Collector would have refused it
+	for _, text := range ids {
+		var id component.ID
+		if id.UnmarshalText([]byte(text)) == nil && id.Type().String() == dryrun.Scheme && id != own {
+			return text
+		}
+	}
+	return ""
 }

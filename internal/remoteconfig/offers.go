@@ -80,8 +80,13 @@ func (m *Manager) merge(b *base, g *Generation) (*mergeResult, error) {
 		return nil, err
 	}
 	result := &mergeResult{files: overlay.Files{Dir: filepath.Join(m.dir, certificates)}}
-	own := b.conf
-	if b.local.RemoteConfig.Mode == overlay.ModeReplace {
+	// Nothing replaces nothing: without remote files the base file runs whole, or an agent that has no configuration yet
+	// could not start to get one.
+	own, mode := b.conf, b.local.RemoteConfig.Mode
+	if len(g.files()) == 0 {
+		mode = overlay.ModeMerge
+	}
+	if mode == overlay.ModeReplace {
 		own = nil
 	}
 	telemetry, err := overlay.Telemetry(own, overlay.TelemetryOffers{
@@ -91,7 +96,7 @@ func (m *Manager) merge(b *base, g *Generation) (*mergeResult, error) {
 		return nil, err
 	}
 	result.conf, err = overlay.Merge(overlay.Input{
-		Base: b.conf, Telemetry: telemetry, Remote: g.files(), Mode: b.local.RemoteConfig.Mode, ExtensionID: b.extension, Keep: b.keep,
+		Base: b.conf, Telemetry: telemetry, Remote: g.files(), Mode: mode, ExtensionID: b.extension, Keep: b.keep,
 		Connections: func(merged map[string]any) (connections map[string]any, err error) {
 			connections, result.ignored, err = overlay.Connections(merged, offers.OtherConnections)
 			return connections, err

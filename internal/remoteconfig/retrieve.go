@@ -31,7 +31,7 @@ func (m *Manager) Retrieve(ctx context.Context, watch confmap.WatcherFunc) (*con
 	case err != nil:
 		m.refuseBase(changed, err)
 	case changed != nil:
-		m.fallback, m.base = m.base, changed
+		m.takeBase(changed)
 	}
 	merged, generation, err := m.choose()
 	if err != nil {
@@ -70,6 +70,9 @@ func (m *Manager) reread(ctx context.Context) (changed *base, err error) {
 		return b, err
 	}
 	if b.sum == accepted.sum || b.sum == badBase {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.sameBase(b)
 		return nil, nil
 	}
 	if checked {
@@ -85,6 +88,28 @@ func (m *Manager) refuseBase(b *base, err error) {
 	}
 	m.host.Logger.Error("The changed base configuration is refused: the Collector keeps the one that it runs.", zap.String("file", m.path), zap.Error(err))
 	m.setNote(fmt.Sprintf("the changed file %s is refused: %v", m.path, err))
+}
+
+// takeBase runs a changed base file next; it is given up if it does not start. The caller holds mu.
+func (m *Manager) takeBase(b *base) {
+	m.fallback, m.base = m.base, b
+	m.forgive()
+}
+
+// sameBase is for a file that needs no decision: it is the refused one, or again the one that runs. The caller holds mu.
+func (m *Manager) sameBase(b *base) {
+	if b.sum == m.base.sum {
+		m.forgive()
+	}
+}
+
+// forgive takes back what was said of a refused base file, which is no longer there. The caller holds mu.
+func (m *Manager) forgive() {
+	m.badBase = [32]byte{}
+	if m.note != "" {
+		m.host.Logger.Info("The base configuration is no longer refused.", zap.String("file", m.path))
+		m.setNote("")
+	}
 }
 
 // choose merges what is to run. A configuration that cannot be merged with this base file is left for the one before it.
@@ -127,6 +152,9 @@ func (m *Manager) check(ctx context.Context, checker dryrun.Checker, b *base, g 
 	}
 	if errs := b.local.RemoteConfig.policy(aliases).Check(remote); len(errs) > 0 {
 		return nil, StagePolicy, errors.Join(errs...)
+	}
+	if id := b.secondAgent(remote); id != "" {
+		return nil, StagePolicy, fmt.Errorf("extensions::%s: a second OpAMP extension, beside %s of the base file", id, b.extension)
 	}
 	merged, err := m.merge(b, g)
 	if err != nil {

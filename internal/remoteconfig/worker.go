@@ -1,6 +1,7 @@
 package remoteconfig
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io/fs"
@@ -156,18 +157,30 @@ func (m *Manager) known(g *Generation, about subject) bool {
 	hash := g.hash(about)
 	if current := m.stored.current(); current.is(about, hash) {
 		if m.stored.Trial == nil || m.stored.TrialOf != about {
-			*m.stored.status(about) = Status{Hash: hash, Outcome: Applied}
-			m.settle()
+			m.repeat(about, Status{Hash: hash, Outcome: Applied})
 		}
 		return true
 	}
 	message, ok := m.stored.refused(about, hash)
 	if ok {
-		m.host.Logger.Warn("The server offers what is known to be bad.", zap.String("about", string(about)), hashField(hash), zap.String("reason", message))
-		*m.stored.status(about) = Status{Hash: hash, Outcome: Failed, Message: message}
-		m.settle()
+		m.repeat(about, Status{Hash: hash, Outcome: Failed, Message: message})
 	}
 	return ok
+}
+
+// repeat says again what is known. A server that offers the same without end causes neither writes nor lines in the log. The
+// caller holds mu.
+func (m *Manager) repeat(about subject, s Status) {
+	last := m.stored.status(about)
+	if bytes.Equal(last.Hash, s.Hash) && last.Outcome == s.Outcome {
+		m.report()
+		return
+	}
+	if s.Outcome == Failed {
+		m.host.Logger.Warn("The server offers what is known to be bad.", zap.String("about", string(about)), hashField(s.Hash), zap.String("reason", s.Message))
+	}
+	*last = s
+	m.settle()
 }
 
 // refuse answers FAILED; what runs was not touched. The caller holds mu.
@@ -221,6 +234,9 @@ func (m *Manager) lookAtBase(ctx context.Context) bool {
 	}
 	b, err := readBase(ctx, m.path)
 	if err == nil && (b.sum == accepted.sum || b.sum == badBase) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.sameBase(b)
 		return true
 	}
 	if err == nil {
@@ -236,8 +252,7 @@ func (m *Manager) lookAtBase(ctx context.Context) bool {
 		return true
 	}
 	m.host.Logger.Info("The base configuration has changed.", zap.String("file", m.path))
-	m.setNote("")
-	m.fallback, m.base = m.base, b
+	m.takeBase(b)
 	m.reload()
 	return true
 }
@@ -260,8 +275,10 @@ func (m *Manager) Reload(ctx context.Context) error {
 	if m.busy() {
 		return nil // it is being started anew just now
 	}
-	if b.sum != m.base.sum {
-		m.fallback, m.base = m.base, b
+	if b.sum == m.base.sum {
+		m.forgive()
+	} else {
+		m.takeBase(b)
 	}
 	m.reload()
 	return nil

@@ -109,8 +109,13 @@ func (e *env) writeBase(content string) {
 // edited is the base configuration with one part replaced.
 func edited(t *testing.T, old, replacement string) string {
 	t.Helper()
-	require.Contains(t, base, old)
-	return strings.Replace(base, old, replacement, 1)
+	return replaceOnce(t, base, old, replacement)
+}
+
+func replaceOnce(t *testing.T, content, old, replacement string) string {
+	t.Helper()
+	require.Contains(t, content, old)
+	return strings.Replace(content, old, replacement, 1)
 }
 
 func startSink(t testing.TB) *traffic.Sink {

@@ -1,10 +1,8 @@
 package remote
 
 import (
-	"encoding/json"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -176,26 +174,7 @@ func (e *env) requireWorks(processors ...any) {
 // requireOnDisk looks at what a next process would find.
 func (e *env) requireOnDisk(good, bad, message string) {
 	e.t.Helper()
-	content, err := os.ReadFile(filepath.Join(e.collector.StateDir(), "opamp", "remote-config.json"))
-	require.NoError(e.t, err)
-	var state struct {
-		Payload struct {
-			Good  struct{ Hash []byte }
-			Trial *struct{ Hash []byte }
-			Bad   []struct {
-				Hash    []byte
-				Message string
-			}
-			Status struct {
-				Hash    []byte
-				Outcome string
-				Message string
-			}
-			Running bool
-		}
-	}
-	require.NoError(e.t, json.Unmarshal(content, &state))
-	p := state.Payload
+	p := e.state()
 	require.Equal(e.t, good, string(p.Good.Hash))
 	require.Nil(e.t, p.Trial)
 	require.Equal(e.t, bad, string(p.Status.Hash))

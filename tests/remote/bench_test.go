@@ -40,8 +40,8 @@ func plain(t testing.TB, value string) string {
 }
 
 var ways = []way{
-	{"otelcol-collie, pushed by the server", "", func(*env) {}, func(e *env, value string) { e.fleet.push(value, mark(value)) }},
-	{"stock build with our agent and receiver, pushed", "test/otelcol-thirdparty", func(*env) {}, func(e *env, value string) { e.fleet.push(value, mark(value)) }},
+	{"otelcol-collie, pushed by the server", "", func(*env) {}, func(e *env, value string) { e.fleet.push(value, marked(value)) }},
+	{"stock build with our agent and receiver, pushed", "test/otelcol-thirdparty", func(*env) {}, func(e *env, value string) { e.fleet.push(value, marked(value)) }},
 	{"stock build, edit and SIGHUP", "test/otelcol-stock", func(e *env) { e.writeBase(plain(e.t, "first")) }, func(e *env, value string) {
 		e.writeBase(plain(e.t, value))
 		e.collector.Signal(syscall.SIGHUP)

@@ -18,8 +18,8 @@ const (
 	batchTimeout = 200 * time.Millisecond
 )
 
-// mark is a configuration whose spans can be told from those of others.
-func mark(value string) string {
+// marked is a configuration whose spans can be told from those of others.
+func marked(value string) string {
 	return fmt.Sprintf(`
 processors:
   attributes/test: {actions: [{key: pushed.%s, value: "yes", action: upsert}]}
@@ -84,7 +84,7 @@ func TestChangesUnderLoad(t *testing.T) {
 			var took []time.Duration
 			for i := range changes {
 				value := fmt.Sprint(i)
-				took = append(took, e.firstSpan(value, e.fleet.push(value, mark(value)))-batchTimeout-delay)
+				took = append(took, e.firstSpan(value, e.fleet.push(value, marked(value)))-batchTimeout-delay)
 				if i%2 == 0 { // the others supersede one that is on trial
 					e.fleet.await(0, value, "APPLIED")
 				}
