@@ -79,7 +79,7 @@ type options struct {
 	panics bool // a panic is expected
 }
 
-func newEnv(t *testing.T, o options) *env {
+func newEnv(t testing.TB, o options) *env {
 	t.Helper()
 	e := &env{t: t, fleet: startFleet(t), sink: startSink(t), file: filepath.Join(t.TempDir(), "base.yaml")}
 	if o.base == "" {
@@ -94,7 +94,7 @@ func newEnv(t *testing.T, o options) *env {
 	return e
 }
 
-func start(t *testing.T, o options) *env {
+func start(t testing.TB, o options) *env {
 	t.Helper()
 	e := newEnv(t, o)
 	e.collector.Start()
@@ -107,12 +107,12 @@ func (e *env) writeBase(content string) {
 }
 
 // edited is the base configuration with one part replaced.
-func edited(t *testing.T, old, replacement string) string {
+func edited(t testing.TB, old, replacement string) string {
 	t.Helper()
 	return replaceOnce(t, base, old, replacement)
 }
 
-func replaceOnce(t *testing.T, content, old, replacement string) string {
+func replaceOnce(t testing.TB, content, old, replacement string) string {
 	t.Helper()
 	require.Contains(t, content, old)
 	return strings.Replace(content, old, replacement, 1)

@@ -85,7 +85,7 @@ func largeMap(size int) string {
 }
 
 // policed is the base configuration with a local policy and a short patience.
-func policed(t *testing.T) string {
+func policed(t testing.TB) string {
 	t.Helper()
 	return edited(t, "    remote_config: {", "    health_grace_period: 2s\n    remote_config: {components_denied: {exporters: [nop]}, ")
 }
@@ -103,7 +103,7 @@ func TestBadConfigurations(t *testing.T) {
 	}
 }
 
-func testBadConfig(t *testing.T, binary string, c badConfig) {
+func testBadConfig(t testing.TB, binary string, c badConfig) {
 	taken, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t, "127.0.0.1")))
 	require.NoError(t, err)
 	defer func() { _ = taken.Close() }()

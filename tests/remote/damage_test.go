@@ -45,7 +45,7 @@ func TestStartsWithACorruptRemoteConfiguration(t *testing.T) {
 	}
 }
 
-func testDamagedState(t *testing.T, damaged []string, damage func([]byte) []byte) {
+func testDamagedState(t testing.TB, damaged []string, damage func([]byte) []byte) {
 	e := start(t, options{})
 	e.fleet.push("good", addAttribute)
 	e.fleet.await(0, "good", "APPLIED")

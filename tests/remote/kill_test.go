@@ -46,7 +46,7 @@ func TestKilledDuringAnApply(t *testing.T) {
 	}
 }
 
-func testKills(t *testing.T, binary string) {
+func testKills(t testing.TB, binary string) {
 	// A good configuration is not to blame for the kills: without this it would be taken back after the third.
 	local := strings.NewReplacer("soak: 300ms", "soak: 100ms", "crashes: 3", "crashes: 1000").Replace(base)
 	seed := rand.Uint64()

@@ -15,14 +15,14 @@ import (
 )
 
 // withLocal is the base configuration with a processor of its own.
-func withLocal(t *testing.T) string {
+func withLocal(t testing.TB) string {
 	t.Helper()
 	return replaceOnce(t, edited(t, "processors:\n", "processors:\n  attributes/local: {actions: [{key: local, value: \"yes\", action: upsert}]}\n"),
 		"processors: [batch]", "processors: [attributes/local, batch]")
 }
 
 // badEdits are files that must not be run, and what is said of them.
-func badEdits(t *testing.T) map[string]struct{ content, says string } {
+func badEdits(t testing.TB) map[string]struct{ content, says string } {
 	t.Helper()
 	return map[string]struct{ content, says string }{
 		"not YAML":          {"receivers: [", "yaml"},
@@ -102,7 +102,7 @@ func TestBadEditOfTheBaseFileIsRefused(t *testing.T) {
 	}
 }
 
-func testBadEdit(t *testing.T, way, content, says string) {
+func testBadEdit(t testing.TB, way, content, says string) {
 	e := start(t, options{base: reloads[way].change(base)})
 	e.fleet.push("good", addAttribute)
 	e.fleet.await(0, "good", "APPLIED")
@@ -144,7 +144,7 @@ func (e *env) requireNoNote() {
 }
 
 // startFails is a base file that passes the checks and does not start.
-func startFails(t *testing.T) string {
+func startFails(t testing.TB) string {
 	t.Helper()
 	unruly := edited(t, "  health_check: {", "  unruly: {on: start, do: error}\n  health_check: {")
 	return replaceOnce(t, unruly, "extensions: [health_check, opamp]", "extensions: [health_check, opamp, unruly]")

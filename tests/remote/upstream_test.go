@@ -46,7 +46,7 @@ func TestCrashingConfigurationIsNeverApplied(t *testing.T) {
 	}
 }
 
-func testCrashingConfiguration(t *testing.T, binary string) {
+func testCrashingConfiguration(t testing.TB, binary string) {
 	e := start(t, options{panics: true, binary: harness.Binary(t, binary)})
 	e.fleet.push("good", addAttribute)
 	e.fleet.await(0, "good", "APPLIED")
@@ -191,7 +191,7 @@ func TestConfigurationThatKeepsCrashingIsTakenBack(t *testing.T) {
 	}
 }
 
-func testCrashLoop(t *testing.T, binary string) {
+func testCrashLoop(t testing.TB, binary string) {
 	e := start(t, options{panics: true, binary: harness.Binary(t, binary)})
 	e.fleet.push("good", addAttribute)
 	e.fleet.await(0, "good", "APPLIED")
