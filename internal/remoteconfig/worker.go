@@ -168,16 +168,16 @@ func (m *Manager) known(g *Generation, about subject) bool {
 	return ok
 }
 
-// repeat says again what is known. A server that offers the same without end causes neither writes nor lines in the log. The
-// caller holds mu.
+// repeat says again what is known. A server that offers the same without end causes no writes; its lines in the log are
+// sampled by the Collector. The caller holds mu.
 func (m *Manager) repeat(about subject, s Status) {
+	if s.Outcome == Failed {
+		m.host.Logger.Warn("The server offers what is known to be bad.", zap.String("about", string(about)), hashField(s.Hash), zap.String("reason", s.Message))
+	}
 	last := m.stored.status(about)
 	if bytes.Equal(last.Hash, s.Hash) && last.Outcome == s.Outcome {
 		m.report()
 		return
-	}
-	if s.Outcome == Failed {
-		m.host.Logger.Warn("The server offers what is known to be bad.", zap.String("about", string(about)), hashField(s.Hash), zap.String("reason", s.Message))
 	}
 	*last = s
 	m.settle()
