@@ -38,6 +38,7 @@ $(STOCK)/.generated: tests/thirdparty/builder-config.yaml distribution/main.go g
 build-test: $(STOCK)/.generated
 	cd $(STOCK) && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o $(CURDIR)/bin/test/otelcol-thirdparty .
 	cd $(STOCK)/collie && CGO_ENABLED=0 go build $(OTELCOL_FLAGS) -o $(CURDIR)/bin/test/otelcol-unruly .
+	cd $(STOCK)/collie && CGO_ENABLED=0 go build $(OTELCOL_FLAGS) -ldflags "-s -w -X main.version=99.0.0" -o $(CURDIR)/bin/test/otelcol-next .
 
 # A Collector without anything of ours, to compare with.
 tests/.work/stock/.generated: tests/thirdparty/builder-config.yaml go.mod go.sum
