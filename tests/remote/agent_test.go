@@ -189,7 +189,9 @@ func (e *env) startTime() string {
 }
 
 // reloads is how often the whole service was taken down for a new configuration.
-func (e *env) reloads() int { return strings.Count(e.collector.Log(), "Config updated, restart service") }
+func (e *env) reloads() int {
+	return strings.Count(e.collector.Log(), "Config updated, restart service")
+}
 
 // running is a part of the reported effective configuration.
 func (e *env) running(path ...string) any {

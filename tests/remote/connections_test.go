@@ -72,8 +72,10 @@ func TestOwnTelemetry(t *testing.T) {
 	e.fleet.awaitConnections("same content", applied)
 	require.Equal(t, reloads, e.reloads())
 
-	e.fleet.offerConnections("bad", &protobufs.ConnectionSettingsOffers{OwnLogs: &protobufs.TelemetryConnectionSettings{DestinationEndpoint: "http://backend.example/v1/logs",
-		Tls: &protobufs.TLSConnectionSettings{InsecureSkipVerify: true}}})
+	e.fleet.offerConnections("bad", &protobufs.ConnectionSettingsOffers{OwnLogs: &protobufs.TelemetryConnectionSettings{
+		DestinationEndpoint: "http://backend.example/v1/logs",
+		Tls:                 &protobufs.TLSConnectionSettings{InsecureSkipVerify: true},
+	}})
 	require.Contains(t, e.fleet.awaitConnections("bad", failed), "own logs")
 	require.Equal(t, reloads, e.reloads())
 

@@ -70,8 +70,10 @@ func (u *update) offer(hash string, key minisign.PrivateKey, comment string) {
 		AllPackagesHash: []byte("all-" + hash),
 		Packages: map[string]*protobufs.PackageAvailable{"otelcol-collie": {
 			Type: protobufs.PackageType_PackageType_TopLevel, Version: "99.0.0", Hash: []byte(hash),
-			File: &protobufs.DownloadableFile{DownloadUrl: u.url, ContentHash: sum[:], Signature: signature,
-				Headers: &protobufs.Headers{Headers: []*protobufs.Header{{Key: "X-Token", Value: "s3cr3t"}}}},
+			File: &protobufs.DownloadableFile{
+				DownloadUrl: u.url, ContentHash: sum[:], Signature: signature,
+				Headers: &protobufs.Headers{Headers: []*protobufs.Header{{Key: "X-Token", Value: "s3cr3t"}}},
+			},
 		}},
 	}})
 }
