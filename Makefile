@@ -1,7 +1,7 @@
 # Collie's build. `make help` lists the targets.
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help build build-otelcol build-collie build-test demo test test-deps lint check bench components image clean
+.PHONY: help build build-otelcol build-collie build-test build-stock demo test test-deps lint check bench components image clean
 
 VERSION ?= 0.1.0-dev+$(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 GENERATED := distribution/build
@@ -38,6 +38,19 @@ $(STOCK)/.generated: tests/thirdparty/builder-config.yaml distribution/main.go g
 build-test: $(STOCK)/.generated
 	cd $(STOCK) && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o $(CURDIR)/bin/test/otelcol-thirdparty .
 	cd $(STOCK)/collie && CGO_ENABLED=0 go build $(OTELCOL_FLAGS) -o $(CURDIR)/bin/test/otelcol-unruly .
+	cd $(STOCK)/collie && CGO_ENABLED=0 go build $(OTELCOL_FLAGS) -ldflags "-s -w -X main.version=99.0.0" -o $(CURDIR)/bin/test/otelcol-next .
+
+# A Collector without anything of ours, to compare with.
+tests/.work/stock/.generated: tests/thirdparty/builder-config.yaml go.mod go.sum
+	mkdir -p $(@D)
+	sed -e '/collie-otel/d;/import: /d' -e 's|^receivers:|&\n  - gomod: go.opentelemetry.io/collector/receiver/otlpreceiver v0.159.0|' \
+		-e 's|.work/thirdparty|.work/stock|;/^replaces:/d' $< > $(@D)/builder-config.yaml
+	go tool builder --config $(@D)/builder-config.yaml --skip-strict-versioning=false --skip-compilation
+	cd $(@D) && go mod tidy
+	touch $@
+
+build-stock: tests/.work/stock/.generated
+	cd tests/.work/stock && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o $(CURDIR)/bin/test/otelcol-stock .
 
 build-collie:
 	CGO_ENABLED=0 go build $(BUILD_FLAGS) -o bin/collie ./cmd/collie
@@ -53,7 +66,8 @@ test: build build-test test-deps ## run everything that CI runs but lint
 	go test -count=1 -timeout 20m ./tests/...
 
 lint: build ## gofumpt, go vet, staticcheck
-	@files=$$($(TOOL) gofumpt -l cmd configs distribution/components distribution/image distribution/main.go extension internal receiver tests); 		test -z "$$files" || { echo "run gofumpt -w on:"; echo "$$files"; exit 1; }
+	@files=$$(git ls-files -co --exclude-standard '*.go' | xargs $(TOOL) gofumpt -l); \
+		test -z "$$files" || { echo "run gofumpt -w on:"; echo "$$files"; exit 1; }
 	go vet ./...
 	cd $(GENERATED) && go vet -tags otelcol_collie .
 	$(TOOL) staticcheck ./...
@@ -61,8 +75,8 @@ lint: build ## gofumpt, go vet, staticcheck
 
 check: lint test ## all that CI does
 
-bench: build ## figures, side by side in one run (minutes)
-	go test -run '^$$' -bench . -benchtime 1x -timeout 60m -v ./tests/bench
+bench: build build-test build-stock ## figures, side by side in one run (minutes)
+	go test -run '^$$' -bench . -benchtime 1x -timeout 60m -v ./tests/bench ./tests/remote
 	go test -run '^$$' -bench . ./internal/... ./receiver/...
 
 image: build-otelcol ## container image with buildah; IMAGE_ARCHIVE=FILE.tar also writes it to a file

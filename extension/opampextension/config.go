@@ -29,6 +29,8 @@ type Config struct {
 	Storage Storage `mapstructure:"storage"`
 	// RemoteConfig is how configurations of the server are applied; it needs --config=opamp:FILE.
 	RemoteConfig remoteconfig.Settings `mapstructure:"remote_config"`
+	// Packages is how executables of the server are accepted.
+	Packages Packages `mapstructure:"packages"`
 	// HealthGracePeriod is how long a component may have a recoverable error before the whole agent counts as unhealthy.
 	HealthGracePeriod time.Duration `mapstructure:"health_grace_period"`
 	// PPID is a process that the Collector must not outlive; 0 is none.
@@ -48,6 +50,8 @@ type Server struct {
 	Proxy Proxy `mapstructure:"proxy"`
 	// MaxMessageSize bounds a message of the server in bytes, after decompression.
 	MaxMessageSize int64 `mapstructure:"max_message_size"`
+	// RequestCertificate has the server asked for a client certificate, where it issues them.
+	RequestCertificate bool `mapstructure:"request_certificate"`
 }
 
 // Connection is what both transports need.
@@ -80,14 +84,22 @@ type Proxy struct {
 
 // Capabilities are switches, one for each capability of the protocol that the extension has.
 type Capabilities struct {
-	ReportsEffectiveConfig     bool `mapstructure:"reports_effective_config"`
-	ReportsRawConfig           bool `mapstructure:"reports_raw_config"`
-	ReportsHealth              bool `mapstructure:"reports_health"`
-	ReportsHeartbeat           bool `mapstructure:"reports_heartbeat"`
-	ReportsAvailableComponents bool `mapstructure:"reports_available_components"`
-	AcceptsRestartCommand      bool `mapstructure:"accepts_restart_command"`
-	AcceptsRemoteConfig        bool `mapstructure:"accepts_remote_config"`
-	ReportsRemoteConfig        bool `mapstructure:"reports_remote_config"`
+	ReportsEffectiveConfig          bool `mapstructure:"reports_effective_config"`
+	ReportsRawConfig                bool `mapstructure:"reports_raw_config"`
+	ReportsHealth                   bool `mapstructure:"reports_health"`
+	ReportsHeartbeat                bool `mapstructure:"reports_heartbeat"`
+	ReportsAvailableComponents      bool `mapstructure:"reports_available_components"`
+	AcceptsRestartCommand           bool `mapstructure:"accepts_restart_command"`
+	AcceptsOpAMPConnectionSettings  bool `mapstructure:"accepts_opamp_connection_settings"`
+	ReportsConnectionSettingsStatus bool `mapstructure:"reports_connection_settings_status"`
+	AcceptsRemoteConfig             bool `mapstructure:"accepts_remote_config"`
+	ReportsRemoteConfig             bool `mapstructure:"reports_remote_config"`
+	ReportsOwnMetrics               bool `mapstructure:"reports_own_metrics"`
+	ReportsOwnTraces                bool `mapstructure:"reports_own_traces"`
+	ReportsOwnLogs                  bool `mapstructure:"reports_own_logs"`
+	AcceptsOtherConnectionSettings  bool `mapstructure:"accepts_other_connection_settings"`
+	AcceptsPackages                 bool `mapstructure:"accepts_packages"`
+	ReportsPackageStatuses          bool `mapstructure:"reports_package_statuses"`
 }
 
 // AgentDescription holds attributes beside, or in place of, those that are found out.
@@ -117,7 +129,7 @@ func (c *Config) Validate() error {
 	if c.HealthGracePeriod < 0 {
 		errs = errors.Join(errs, fmt.Errorf("health_grace_period: must not be negative, got %v", c.HealthGracePeriod))
 	}
-	return errors.Join(errs, c.Server.validate())
+	return errors.Join(errs, c.validatePackages(), c.Server.validate())
 }
 
 func (s *Server) validate() error {

@@ -44,6 +44,7 @@ func TestConfigDefaults(t *testing.T) {
 	require.Equal(t, Capabilities{
 		ReportsEffectiveConfig: true, ReportsHealth: true, ReportsHeartbeat: true,
 		ReportsAvailableComponents: true, AcceptsRestartCommand: true,
+		AcceptsOpAMPConnectionSettings: true, ReportsConnectionSettingsStatus: true, AcceptsRemoteConfig: true, ReportsRemoteConfig: true, ReportsOwnMetrics: true, ReportsOwnTraces: true, ReportsOwnLogs: true, AcceptsOtherConnectionSettings: true,
 	}, cfg.Capabilities, "the raw configuration is only reported on demand")
 	require.Equal(t, "/var/lib/otelcol-collie/opamp", cfg.Storage.Directory)
 	require.Equal(t, time.Minute, cfg.HealthGracePeriod)
@@ -181,15 +182,17 @@ ppid: 1234
 ppid_poll_interval: 7s
 `,
 			check: func(t *testing.T, cfg *Config) {
-				conn, transport, interval := cfg.connection()
+				conn, transport := cfg.connection()
 				require.Equal(t, agent.WebSocket, transport)
-				require.Equal(t, defaultInterval, interval, "of heartbeats")
+				require.Equal(t, defaultInterval, cfg.interval(transport), "of heartbeats")
 				require.Equal(t, "wss://127.0.0.1:4320/v1/opamp", conn.Endpoint)
 				require.Equal(t, map[string]configopaque.String{"X-Tenant": "one"}, conn.Headers)
 				require.Equal(t, component.MustNewIDWithName("bearertokenauth", "opamp"), conn.Auth)
 				require.Equal(t, "ca.pem", conn.TLS.CAFile)
 				require.True(t, conn.TLS.InsecureSkipVerify)
-				require.Equal(t, Capabilities{ReportsHeartbeat: true}, cfg.Capabilities)
+				want := createDefaultConfig().(*Config).Capabilities
+				want.ReportsEffectiveConfig, want.ReportsHealth, want.ReportsAvailableComponents, want.AcceptsRestartCommand = false, false, false, false
+				require.Equal(t, want, cfg.Capabilities)
 				require.Equal(t, AgentDescription{
 					NonIdentifyingAttributes: map[string]string{"custom": "value"}, IncludeResourceAttributes: true,
 				}, cfg.AgentDescription)
@@ -210,9 +213,9 @@ server:
 instance_uid: 01020304-0506-7008-890a-0b0c0d0e0f10
 `,
 			check: func(t *testing.T, cfg *Config) {
-				conn, transport, interval := cfg.connection()
+				conn, transport := cfg.connection()
 				require.Equal(t, agent.HTTP, transport)
-				require.Equal(t, time.Minute, interval)
+				require.Equal(t, time.Minute, cfg.interval(transport))
 				require.Equal(t, component.MustNewID("basicauth"), conn.Auth)
 				require.True(t, conn.TLS.Insecure)
 			},
@@ -221,8 +224,7 @@ instance_uid: 01020304-0506-7008-890a-0b0c0d0e0f10
 			name: "polling interval of 0",
 			yaml: "server: {http: {endpoint: 'http://127.0.0.1', polling_interval: 0s}}",
 			check: func(t *testing.T, cfg *Config) {
-				_, _, interval := cfg.connection()
-				require.Equal(t, 30*time.Second, interval)
+				require.Equal(t, 30*time.Second, cfg.interval(agent.HTTP))
 			},
 		},
 		{
@@ -236,8 +238,7 @@ instance_uid: 01020304-0506-7008-890a-0b0c0d0e0f10
 			name: "no heartbeats",
 			yaml: endpoint + "capabilities: {reports_heartbeat: false}",
 			check: func(t *testing.T, cfg *Config) {
-				_, _, interval := cfg.connection()
-				require.Zero(t, interval)
+				require.Zero(t, cfg.interval(agent.WebSocket))
 			},
 		},
 	}

@@ -20,24 +20,34 @@ import (
 	"github.com/collie-otel/collie/internal/agent"
 )
 
-// connection is the configured one, with what it needs beside.
-func (c *Config) connection() (conn Connection, transport agent.Transport, interval time.Duration) {
+// connection is the configured one.
+func (c *Config) connection() (Connection, agent.Transport) {
 	if ws := c.Server.WS.Get(); ws != nil {
-		if c.Capabilities.ReportsHeartbeat {
-			interval = defaultInterval
-		}
-		return ws.Connection, agent.WebSocket, interval
+		return ws.Connection, agent.WebSocket
 	}
-	h := c.Server.HTTP.Get()
-	if interval = h.PollingInterval; interval == 0 {
-		interval = defaultInterval
+	return c.Server.HTTP.Get().Connection, agent.HTTP
+}
+
+// interval is the configured time between heartbeats or polls over a transport.
+func (c *Config) interval(transport agent.Transport) time.Duration {
+	if transport == agent.WebSocket && !c.Capabilities.ReportsHeartbeat {
+		return 0
 	}
-	return h.Connection, agent.HTTP, interval
+	if h := c.Server.HTTP.Get(); h != nil && h.PollingInterval > 0 {
+		return h.PollingInterval
+	}
+	return defaultInterval
 }
 
 // settings makes the session's settings. TLS files that cannot be read and a missing auth extension are errors.
 func (c *Config) settings(ctx context.Context, host component.Host) (agent.Settings, error) {
-	conn, transport, interval := c.connection()
+	conn, transport := c.connection()
+	settings, err := c.settingsOf(ctx, host, conn, transport)
+	settings.With = func(ctx context.Context, offer agent.Offer) (agent.Settings, error) { return c.with(ctx, host, offer) }
+	return settings, err
+}
+
+func (c *Config) settingsOf(ctx context.Context, host component.Host, conn Connection, transport agent.Transport) (agent.Settings, error) {
 	client, err := c.httpClient(ctx, host, conn)
 	if err != nil {
 		return agent.Settings{}, err
@@ -47,8 +57,8 @@ func (c *Config) settings(ctx context.Context, host component.Host) (agent.Setti
 		return agent.Settings{}, err
 	}
 	return agent.Settings{
-		Transport: transport, Endpoint: conn.Endpoint, Client: client,
-		Interval: interval, MaxMessage: c.Server.MaxMessageSize, Key: key,
+		Transport: transport, Endpoint: conn.Endpoint, Client: client, Interval: c.interval(transport), MaxMessage: c.Server.MaxMessageSize,
+		Key: key, Trusted: c.trusted(conn), RequestCertificate: c.Server.RequestCertificate,
 	}, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/open-telemetry/opamp-go/protobufs"
 	"github.com/shirou/gopsutil/v4/host"
@@ -61,10 +62,9 @@ func found() map[string]string {
 	}
 	name, err := os.Hostname()
 	add("host.name", name, err)
-	id, err := host.HostID()
-	add("host.id", id, err)
-	platform, _, version, err := host.PlatformInformation()
-	add("os.description", strings.TrimSpace(platform+" "+version), err)
+	id, system := machine()
+	add("host.id", id, nil)
+	add("os.description", system, nil)
 	for key, variables := range fromEnvironment {
 		for _, variable := range slices.Backward(variables) {
 			add(key, os.Getenv(variable), nil)
@@ -81,6 +81,13 @@ func found() map[string]string {
 	}
 	return attributes
 }
+
+// machine finds out what takes milliseconds and does not change while the process lives; a reload must not wait for it.
+var machine = sync.OnceValues(func() (id, system string) {
+	id, _ = host.HostID()
+	platform, _, version, _ := host.PlatformInformation()
+	return id, strings.TrimSpace(platform + " " + version)
+})
 
 func keyValues(values map[string]*protobufs.AnyValue) []*protobufs.KeyValue {
 	var list []*protobufs.KeyValue

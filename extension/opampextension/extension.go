@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/collie-otel/collie/internal/agent"
+	"github.com/collie-otel/collie/internal/packages"
 	"github.com/collie-otel/collie/internal/reload"
 	"github.com/collie-otel/collie/internal/remoteconfig"
 )
@@ -43,10 +44,14 @@ type opampExtension struct {
 	// receiverStarted has capacity 1: a receiver was started although the pipelines run, so the reload was a partial one.
 	receiverStarted chan struct{}
 	orphaned        atomic.Bool
+	wasReady        atomic.Bool
 	metrics         metric.Registration
 
 	manager *remoteconfig.Manager // nil unless the configuration came through the scheme opamp:
 	failure failure
+	// installer is nil unless packages are on; replaced says that the executable on disk is another one.
+	installer *packages.Manager
+	replaced  atomic.Bool
 	// reported is the effective configuration of this run.
 	reported atomic.Pointer[protobufs.EffectiveConfig]
 }
@@ -65,7 +70,7 @@ func newExtension(set extension.Settings, cfg *Config) *opampExtension {
 
 // Dependencies has the extension that authenticates start first.
 func (e *opampExtension) Dependencies() []component.ID {
-	if conn, _, _ := e.cfg.connection(); conn.Auth != (component.ID{}) {
+	if conn, _ := e.cfg.connection(); conn.Auth != (component.ID{}) {
 		return []component.ID{conn.Auth}
 	}
 	return nil
@@ -85,12 +90,14 @@ func (e *opampExtension) Start(ctx context.Context, host component.Host) error {
 		return err
 	}
 	opts := agent.Options{StorageDirectory: e.cfg.Storage.Directory, InstanceUID: uid, Logger: e.set.Logger}
+	if manager := e.currentManager(); manager != nil {
+		opts.NewInstanceUID = manager.NewInstanceUID()
+	}
 	if e.session, err = agent.Acquire(e.sessionID(), opts, settings, e.wantRestart); err != nil {
 		return err
 	}
 	reload.Created(e.set.Resource, host.GetExtensions())
 	e.host, e.manager = host, e.currentManager()
-	e.session.SetCapabilities(e.capabilities())
 	e.session.SetDescription(describe(e.cfg.AgentDescription, e.set.Resource.Attributes()))
 	if components := availableComponents(host); components != nil && e.cfg.Capabilities.ReportsAvailableComponents {
 		e.session.SetComponents(components)
@@ -102,13 +109,17 @@ func (e *opampExtension) Start(ctx context.Context, host component.Host) error {
 	if err := e.attach(); err != nil {
 		return errors.Join(err, e.Shutdown(ctx))
 	}
-	if err := e.observe(); err != nil {
+	if err := errors.Join(e.openPackages(), e.observe()); err != nil {
 		return errors.Join(err, e.Shutdown(ctx))
 	}
+	e.session.SetCapabilities(e.capabilities())
 	running, stop := context.WithCancel(context.Background())
 	e.stop = stop
 	e.running.Go(func() { e.reportHealth(running) })
 	e.running.Go(func() { e.serve(running) })
+	if e.installer != nil {
+		e.running.Go(func() { e.servePackages(running) })
+	}
 	if e.acceptsRemoteConfig() {
 		e.running.Go(func() { e.servePlans(running) })
 	}
@@ -134,6 +145,7 @@ func (e *opampExtension) Shutdown(ctx context.Context) error {
 	e.session.Custom.UnregisterAll()
 	e.session = nil
 	again := reload.GoesOn()
+	e.endTrial()
 	errs = errors.Join(errs, agent.Release(ctx, e.sessionID(), again))
 	if e.orphaned.Load() {
 		errs = errors.Join(errs, errOrphaned)
@@ -141,6 +153,7 @@ func (e *opampExtension) Shutdown(ctx context.Context) error {
 	if e.manager != nil {
 		errs = errors.Join(errs, e.manager.Detach(again, e.failure.String()))
 	}
+	e.executeReplaced()
 	return errs
 }
 
@@ -149,6 +162,7 @@ func (e *opampExtension) sessionID() string { return e.set.ID.String() }
 // Ready is called when all pipelines run.
 func (e *opampExtension) Ready() error {
 	e.health.setReady(true)
+	e.wasReady.Store(true)
 	if e.manager != nil {
 		e.manager.Health(e.health.problems()) // what happened in the start counts from the start
 		e.manager.Ready()
@@ -224,7 +238,15 @@ func (e *opampExtension) capabilities() protobufs.AgentCapabilities {
 		{e.cfg.Capabilities.ReportsHealth, protobufs.AgentCapabilities_AgentCapabilities_ReportsHealth},
 		{e.cfg.Capabilities.ReportsHeartbeat, protobufs.AgentCapabilities_AgentCapabilities_ReportsHeartbeat},
 		{e.cfg.Capabilities.ReportsAvailableComponents, protobufs.AgentCapabilities_AgentCapabilities_ReportsAvailableComponents},
+		{e.cfg.Capabilities.AcceptsOpAMPConnectionSettings, protobufs.AgentCapabilities_AgentCapabilities_AcceptsOpAMPConnectionSettings},
+		{e.cfg.Capabilities.ReportsConnectionSettingsStatus, protobufs.AgentCapabilities_AgentCapabilities_ReportsConnectionSettingsStatus},
 		{e.acceptsRemoteConfig(), protobufs.AgentCapabilities_AgentCapabilities_AcceptsRemoteConfig},
+		{e.manager != nil && e.cfg.Capabilities.ReportsOwnMetrics, protobufs.AgentCapabilities_AgentCapabilities_ReportsOwnMetrics},
+		{e.manager != nil && e.cfg.Capabilities.ReportsOwnTraces, protobufs.AgentCapabilities_AgentCapabilities_ReportsOwnTraces},
+		{e.manager != nil && e.cfg.Capabilities.ReportsOwnLogs, protobufs.AgentCapabilities_AgentCapabilities_ReportsOwnLogs},
+		{e.manager != nil && e.cfg.Capabilities.AcceptsOtherConnectionSettings, protobufs.AgentCapabilities_AgentCapabilities_AcceptsOtherConnectionSettings},
+		{e.installer != nil, protobufs.AgentCapabilities_AgentCapabilities_AcceptsPackages},
+		{e.installer != nil && e.cfg.Capabilities.ReportsPackageStatuses, protobufs.AgentCapabilities_AgentCapabilities_ReportsPackageStatuses},
 		{e.acceptsRemoteConfig() && e.cfg.Capabilities.ReportsRemoteConfig, protobufs.AgentCapabilities_AgentCapabilities_ReportsRemoteConfig},
 		{e.cfg.Capabilities.AcceptsRestartCommand && (canReload || e.manager != nil), protobufs.AgentCapabilities_AgentCapabilities_AcceptsRestartCommand},
 	} {
@@ -235,31 +257,46 @@ func (e *opampExtension) capabilities() protobufs.AgentCapabilities {
 	return all
 }
 
-// healthDelay gathers the events of a start or a reload, which come in their dozens within milliseconds.
-const healthDelay = 50 * time.Millisecond
+const (
+	// healthDelay gathers the events of a start or a reload, which come in their dozens within milliseconds.
+	healthDelay = 50 * time.Millisecond
+	// healthLimit is how long events can put a report off: a restless component must not hide what the others say.
+	healthLimit = 500 * time.Millisecond
+)
 
-// reportHealth hands the tree over whenever it has changed, or a grace period has ended.
+// reportHealth hands the tree over whenever it has changed, or a grace period has ended; to the manager, which may be
+// waiting for the end of a soak, at once.
 func (e *opampExtension) reportHealth(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var latest time.Time // when what has changed is to be reported; zero when nothing has
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-e.health.changed:
-			timer.Reset(healthDelay)
+			e.judgeHealth()
+			if latest.IsZero() {
+				latest = time.Now().Add(healthLimit)
+			}
+			timer.Reset(min(healthDelay, time.Until(latest)))
 		case now := <-timer.C:
+			latest = time.Time{}
 			report, again := e.health.build(now)
 			if e.cfg.Capabilities.ReportsHealth {
 				e.session.SetHealth(report)
 			}
-			if e.manager != nil {
-				e.manager.Health(e.health.problems())
-			}
+			e.judgeHealth()
 			if again > 0 {
 				timer.Reset(again)
 			}
 		}
+	}
+}
+
+func (e *opampExtension) judgeHealth() {
+	if e.manager != nil {
+		e.manager.Health(e.health.problems())
 	}
 }
 

@@ -33,7 +33,9 @@ func createDefaultConfig() component.Config {
 		Capabilities: Capabilities{
 			ReportsEffectiveConfig: true, ReportsHealth: true, ReportsHeartbeat: true,
 			ReportsAvailableComponents: true, AcceptsRestartCommand: true,
-			AcceptsRemoteConfig: true, ReportsRemoteConfig: true,
+			AcceptsOpAMPConnectionSettings: true, ReportsConnectionSettingsStatus: true,
+			AcceptsRemoteConfig: true, ReportsRemoteConfig: true, AcceptsOtherConnectionSettings: true,
+			ReportsOwnMetrics: true, ReportsOwnTraces: true, ReportsOwnLogs: true,
 		},
 		Storage:           Storage{Directory: remoteconfig.DefaultDirectory},
 		RemoteConfig:      remoteconfig.DefaultSettings(),

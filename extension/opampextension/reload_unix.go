@@ -11,3 +11,6 @@ import (
 const canReload = true
 
 func hangUp() error { return syscall.Kill(os.Getpid(), syscall.SIGHUP) }
+
+// endProcess ends the Collector as a service manager would.
+func endProcess() error { return syscall.Kill(os.Getpid(), syscall.SIGTERM) }

@@ -6,3 +6,5 @@ import "errors"
 const canReload = false
 
 func hangUp() error { return errors.New("not supported on Windows") }
+
+func endProcess() error { return errors.New("not supported on Windows") }

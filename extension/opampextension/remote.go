@@ -29,13 +29,15 @@ func (e *opampExtension) attach() error {
 	}
 	session := e.session
 	e.manager.Attach(remoteconfig.Host{
-		Checker: checker, Logger: e.set.Logger, Grace: e.cfg.HealthGracePeriod, Note: e.health.setNote, Starting: e.health.starting,
-		Reread: e.wantReread, ReportConnections: func(remoteconfig.Status) {},
-		Report: func(s remoteconfig.Status) { session.SetRemoteConfigStatus(statusMessage(s)) },
+		Checker: checker, Logger: e.set.Logger, Grace: e.cfg.HealthGracePeriod, Note: e.health.setNote,
+		Starting: e.health.starting, Reread: e.wantReread,
+		ReportConnections: func(s remoteconfig.Status) { session.SetConnectionSettingsStatus(connectionsMessage(s)) },
+		Report:            func(s remoteconfig.Status) { session.SetRemoteConfigStatus(statusMessage(s)) },
 	})
 	session.OnRemoteConfig(func(hash []byte, files map[string]*protobufs.AgentConfigFile) {
 		e.manager.Offer(generation(hash, files))
 	})
+	session.OnConnectionSettings(e.manager.OfferConnections)
 	return nil
 }
 
@@ -71,6 +73,11 @@ var outcomes = map[remoteconfig.Outcome]protobufs.RemoteConfigStatuses{
 
 func statusMessage(s remoteconfig.Status) *protobufs.RemoteConfigStatus {
 	return &protobufs.RemoteConfigStatus{LastRemoteConfigHash: s.Hash, Status: outcomes[s.Outcome], ErrorMessage: validUTF8(s.Message)}
+}
+
+func connectionsMessage(s remoteconfig.Status) *protobufs.ConnectionSettingsStatus {
+	// The two enumerations have the same values.
+	return &protobufs.ConnectionSettingsStatus{LastConnectionSettingsHash: s.Hash, Status: protobufs.ConnectionSettingsStatuses(outcomes[s.Outcome]), ErrorMessage: validUTF8(s.Message)}
 }
 
 // failure is the first error of a component that did not start; its later states hide it.

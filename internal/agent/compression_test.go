@@ -13,6 +13,8 @@ const (
 	reportsConfig     = protobufs.AgentCapabilities_AgentCapabilities_ReportsEffectiveConfig
 	reportsComponents = protobufs.AgentCapabilities_AgentCapabilities_ReportsAvailableComponents
 	reportsAll        = reportsHealth | reportsConfig | reportsComponents
+	acceptsOpAMP      = protobufs.AgentCapabilities_AgentCapabilities_AcceptsOpAMPConnectionSettings
+	reportsConnection = protobufs.AgentCapabilities_AgentCapabilities_ReportsConnectionSettingsStatus
 	takesStatus       = protobufs.ServerCapabilities_ServerCapabilities_AcceptsStatus
 	takesConfig       = takesStatus | protobufs.ServerCapabilities_ServerCapabilities_AcceptsEffectiveConfig
 )

@@ -34,8 +34,9 @@ type identity struct {
 
 // loadIdentity finds the instance UID: assigned by the server, else configured, else stored, else a new UUIDv7 that is stored.
 // It fails only when the system has no randomness; a storage that cannot be used makes the identity temporary.
-func loadIdentity(directory string, configured uuid.UUID, log *zap.Logger) (*identity, error) {
-	id := &identity{directory: directory, configured: configured}
+func loadIdentity(opts Options) (*identity, error) {
+	configured, log := opts.InstanceUID, opts.Logger
+	id := &identity{directory: opts.StorageDirectory, configured: configured}
 	var stored storedIdentity
 	switch err := statefile.Read(id.path(), &stored); {
 	case err == nil && stored.Configured == configured && stored.InstanceUID != uuid.Nil:
@@ -49,16 +50,28 @@ func loadIdentity(directory string, configured uuid.UUID, log *zap.Logger) (*ide
 	if id.uid = configured; configured != uuid.Nil {
 		return id, nil
 	}
-	uid, err := uuid.NewV7()
-	if err != nil {
-		return nil, fmt.Errorf("generate an instance UID: %w", err)
+	if id.uid = opts.NewInstanceUID; id.uid == uuid.Nil {
+		uid, err := uuid.NewV7()
+		if err != nil {
+			return nil, fmt.Errorf("generate an instance UID: %w", err)
+		}
+		id.uid = uid
 	}
-	id.uid = uid
 	if err := id.store(); err != nil {
 		id.temporary = true
 		log.Warn("The instance UID cannot be stored: it is asked from the server, and new at each start. Set storage::directory or instance_uid.", zap.Error(err))
 	}
 	return id, nil
+}
+
+// InstanceUID looks for the UID that an agent with this storage and this configured UID will have; the zero UUID says that
+// it will be a new one. It changes nothing.
+func InstanceUID(directory string, configured uuid.UUID) uuid.UUID {
+	var stored storedIdentity
+	if err := statefile.Peek(filepath.Join(directory, identityFile), &stored); err == nil && stored.Configured == configured {
+		return stored.InstanceUID
+	}
+	return configured
 }
 
 // assign takes the UID that the server wants and stores it; the error says that it holds for this process only.

@@ -7,9 +7,9 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
 
 	"github.com/collie-otel/collie/internal/statefile"
-	"go.uber.org/zap"
 )
 
 var (
@@ -20,7 +20,7 @@ var (
 
 func loaded(t *testing.T, dir string, configured uuid.UUID) *identity {
 	t.Helper()
-	id, err := loadIdentity(dir, configured, zap.NewNop())
+	id, err := loadIdentity(Options{StorageDirectory: dir, InstanceUID: configured, Logger: zap.NewNop()})
 	require.NoError(t, err)
 	require.NotEqual(t, uuid.Nil, id.uid)
 	return id

@@ -36,11 +36,14 @@ func (s *Session) run(ctx context.Context) {
 	var wait backoff
 	for ctx.Err() == nil {
 		began := time.Now()
-		settings := s.current()
-		err := s.connection(ctx, settings)
+		settings := s.choose(ctx)
+		err := s.attempt(ctx, settings)
 		s.connected.Store(false)
 		if ctx.Err() != nil {
 			return
+		}
+		if errors.Is(err, errOffered) {
+			continue // the wait stays as it is: offers are no way around it
 		}
 		if errors.Is(err, errSettingsChanged) {
 			wait = backoff{}
@@ -82,10 +85,11 @@ func (s *Session) connection(ctx context.Context, settings Settings) error {
 		l = ws
 	}
 	s.report.forget()
+	s.offers.begin(settings)
 	err := s.converse(ctx, settings, l)
 	goodbye, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbyeLimit)
 	defer cancel()
-	if ctx.Err() != nil || errors.Is(err, errSettingsChanged) {
+	if ctx.Err() != nil || errors.Is(err, errSettingsChanged) || errors.Is(err, errRefused) {
 		s.disconnect(goodbye, l)
 	}
 	l.close(goodbye)
@@ -104,24 +108,28 @@ func (s *Session) disconnect(ctx context.Context, l link) {
 func (s *Session) converse(ctx context.Context, settings Settings, l link) error {
 	beat := time.NewTimer(0) // the first message is sent at once
 	defer beat.Stop()
-	interval, sentAt := settings.Interval, time.Now()
+	interval, sentAt := s.interval(settings), time.Now()
 	for {
 		force, err := s.await(ctx, settings, l, beat.C)
 		if err != nil {
 			return err
 		}
-		if wanted := s.current().Interval; wanted != interval {
+		if wanted := s.interval(settings); wanted != interval {
 			interval = wanted
 			if beat.Stop(); interval > 0 {
 				beat.Reset(time.Until(sentAt.Add(interval)))
 			}
 		}
+		s.offersDue(time.Now())
 		sent, later, err := s.send(ctx, l, force)
 		if err != nil {
 			return err
 		}
 		if sent {
-			sentAt = time.Now()
+			sentAt, s.offers.reported = time.Now(), true
+		}
+		if s.switchDue() {
+			return errOffered
 		}
 		switch {
 		case later > 0: // a report that was put off
@@ -156,6 +164,8 @@ func (s *Session) await(ctx context.Context, settings Settings, l link, beat <-c
 		return false, nil
 	case <-beat:
 		return true, nil
+	case <-s.offersAlarm(time.Now()):
+		return false, nil
 	}
 }
 
@@ -165,6 +175,9 @@ func (s *Session) answered(m *protobufs.ServerToAgent, settings Settings) error 
 	if m == nil {
 		s.logger().Debug("Ignored a malformed message of the server.")
 		return nil
+	}
+	if err := s.verify(m); err != nil {
+		return err
 	}
 	if err := s.receive(m); err != nil {
 		return err

@@ -18,7 +18,7 @@ func talk(t *testing.T, interval time.Duration, test func(t *testing.T, s *Sessi
 		s := newTestSession(t)
 		defer closeSession(t, s)
 		s.settings.Interval = interval
-		s.SetCapabilities(reportsAll)
+		s.SetCapabilities(reportsAll | acceptsOpAMP)
 		l := newFakeLink()
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)

@@ -73,8 +73,11 @@ func (s *Session) receive(m *protobufs.ServerToAgent) error {
 	if id := m.AgentIdentification; id != nil && len(id.NewInstanceUid) != 0 {
 		s.changeIdentity(uuid.UUID(id.NewInstanceUid))
 	}
-	if seconds := m.ConnectionSettings.GetOpamp().GetHeartbeatIntervalSeconds(); seconds > 0 {
-		s.setHeartbeat(time.Duration(min(seconds, uint64(maxRetryAfter/time.Second))) * time.Second)
+	if m.ConnectionSettings != nil {
+		s.receiveConnectionSettings(m.ConnectionSettings)
+	}
+	if m.PackagesAvailable != nil {
+		s.receivePackages(m.PackagesAvailable)
 	}
 	if m.RemoteConfig != nil {
 		s.receiveRemoteConfig(m.RemoteConfig)

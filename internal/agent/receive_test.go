@@ -17,7 +17,7 @@ func newTestSession(t testing.TB) *Session {
 	t.Helper()
 	s, err := Open(Options{StorageDirectory: t.TempDir(), Logger: zap.NewNop()}, Settings{})
 	require.NoError(t, err)
-	s.SetCapabilities(protobufs.AgentCapabilities_AgentCapabilities_AcceptsRestartCommand)
+	s.SetCapabilities(protobufs.AgentCapabilities_AgentCapabilities_AcceptsRestartCommand | acceptsOpAMP)
 	s.report.lacking = 0
 	return s
 }
@@ -56,6 +56,11 @@ func FuzzReceive(f *testing.F) {
 		{ErrorResponse: &protobufs.ServerErrorResponse{Type: protobufs.ServerErrorResponseType_ServerErrorResponseType_Unavailable}, Flags: 1},
 		{CustomMessage: &protobufs.CustomMessage{Capability: "x"}},
 		{ConnectionSettings: &protobufs.ConnectionSettingsOffers{Opamp: &protobufs.OpAMPConnectionSettings{HeartbeatIntervalSeconds: 7}}},
+		{ConnectionSettings: &protobufs.ConnectionSettingsOffers{Hash: []byte("h"), Opamp: &protobufs.OpAMPConnectionSettings{
+			DestinationEndpoint: "wss://127.0.0.1/", Headers: &protobufs.Headers{Headers: []*protobufs.Header{{Key: "A", Value: "b"}, nil}},
+			Certificate: &protobufs.TLSCertificate{Cert: []byte("c")}, Tls: &protobufs.TLSConnectionSettings{CaPemContents: "ca"},
+			Proxy: &protobufs.ProxyConnectionSettings{Url: "127.0.0.1:1"},
+		}}},
 	} {
 		f.Add(frame(f, m))
 	}

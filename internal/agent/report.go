@@ -20,10 +20,13 @@ const (
 	partComponentDetails // beside partComponents: the components themselves, not only their hash
 	partCustomCapabilities
 	partRemoteConfigStatus
+	partPackageStatuses
 	partCapabilities // in every message anyhow: a change of them is reason enough to send one
+	partConnectionStatus
+	partConnectionRequest // sent once, never as part of a full report
 
 	// allParts is what a full report has; details of components are sent on request only.
-	allParts = partDescription | partHealth | partEffectiveConfig | partComponents | partCustomCapabilities | partRemoteConfigStatus
+	allParts = partDescription | partHealth | partEffectiveConfig | partComponents | partCustomCapabilities | partRemoteConfigStatus | partPackageStatuses | partConnectionStatus
 )
 
 // fullReportEvery is how often a server gets a full report at most, however often it asks.
@@ -40,18 +43,24 @@ type report struct {
 	effective    *protobufs.EffectiveConfig
 	components   *protobufs.AvailableComponents
 	remoteConfig *protobufs.RemoteConfigStatus
+	packages     *protobufs.PackageStatuses
 	custom       []string // custom capabilities
+	connection   connectionStatus
+	request      *protobufs.ConnectionSettingsRequest
 	capabilities protobufs.AgentCapabilities
 	server       protobufs.ServerCapabilities // 0: not known, everything is accepted
 
 	lacking  part // parts that the server lacks
+	along    part // parts that go with the next message, but are no reason to send one
 	messages []*customSend
 	lastFull time.Time
 	// lastDetails is when the components themselves were last sent: a server that always asks is not always answered.
 	lastDetails time.Time
 }
 
-func newReport() *report { return &report{wake: make(chan struct{}, 1)} }
+func newReport() *report {
+	return &report{wake: make(chan struct{}, 1)}
+}
 
 // changed marks parts as lacking and wakes the loop. The caller holds mu.
 func (r *report) changed(p part) {
@@ -73,7 +82,7 @@ func (r *report) lack(p part) {
 func (r *report) forget() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.server, r.lastFull, r.lastDetails = 0, time.Time{}, time.Time{}
+	r.server, r.lastFull, r.lastDetails, r.request = 0, time.Time{}, time.Time{}, nil
 	r.changed(allParts)
 }
 
@@ -114,10 +123,12 @@ func (r *report) setCapabilities(c protobufs.AgentCapabilities) {
 
 // gated are the parts that are sent only by an agent that says it does.
 var gated = map[protobufs.AgentCapabilities]part{
-	protobufs.AgentCapabilities_AgentCapabilities_ReportsHealth:              partHealth,
-	protobufs.AgentCapabilities_AgentCapabilities_ReportsEffectiveConfig:     partEffectiveConfig,
-	protobufs.AgentCapabilities_AgentCapabilities_ReportsAvailableComponents: partComponents,
-	protobufs.AgentCapabilities_AgentCapabilities_ReportsRemoteConfig:        partRemoteConfigStatus,
+	protobufs.AgentCapabilities_AgentCapabilities_ReportsHealth:                   partHealth,
+	protobufs.AgentCapabilities_AgentCapabilities_ReportsEffectiveConfig:          partEffectiveConfig,
+	protobufs.AgentCapabilities_AgentCapabilities_ReportsAvailableComponents:      partComponents,
+	protobufs.AgentCapabilities_AgentCapabilities_ReportsConnectionSettingsStatus: partConnectionStatus,
+	protobufs.AgentCapabilities_AgentCapabilities_ReportsRemoteConfig:             partRemoteConfigStatus,
+	protobufs.AgentCapabilities_AgentCapabilities_ReportsPackageStatuses:          partPackageStatuses,
 }
 
 func (r *report) setServerCapabilities(c protobufs.ServerCapabilities) {
@@ -147,6 +158,7 @@ func (r *report) next(now time.Time, force bool) (*outgoing, time.Duration) {
 		return nil, later
 	}
 	r.lacking &^= parts
+	parts, r.along = parts|r.along, 0
 	out := &outgoing{message: &protobufs.AgentToServer{Capabilities: uint64(r.capabilities)}, parts: parts}
 	r.fill(out.message, parts)
 	if len(r.messages) > 0 {
@@ -200,8 +212,17 @@ func (r *report) fill(m *protobufs.AgentToServer, parts part) {
 			m.AvailableComponents = r.components
 		}
 	}
+	if parts&partConnectionStatus != 0 && r.can(protobufs.AgentCapabilities_AgentCapabilities_ReportsConnectionSettingsStatus) {
+		m.ConnectionSettingsStatus = r.connection.combined()
+	}
+	if parts&partConnectionRequest != 0 {
+		m.ConnectionSettingsRequest = r.request
+	}
 	if parts&partRemoteConfigStatus != 0 && r.can(protobufs.AgentCapabilities_AgentCapabilities_ReportsRemoteConfig) {
 		m.RemoteConfigStatus = r.remoteConfig
+	}
+	if parts&partPackageStatuses != 0 && r.can(protobufs.AgentCapabilities_AgentCapabilities_ReportsPackageStatuses) {
+		m.PackageStatuses = r.packages
 	}
 	// Sent when empty, too: an absent field never clears what the server has.
 	if parts&partCustomCapabilities != 0 {

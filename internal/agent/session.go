@@ -19,7 +19,9 @@ type Options struct {
 	StorageDirectory string
 	// InstanceUID is the configured one; the zero UUID means that there is none.
 	InstanceUID uuid.UUID
-	Logger      *zap.Logger
+	// NewInstanceUID is taken by an agent that needs a new one; zero: it generates one.
+	NewInstanceUID uuid.UUID
+	Logger         *zap.Logger
 }
 
 // Session is a connection to an OpAMP server that is kept alive, through reloads, until Close.
@@ -29,14 +31,20 @@ type Session struct {
 
 	report   *report
 	identity *identity // owned by the loop once it runs
+	offers   *offers   // owned by the loop once it runs
 
-	mu        sync.Mutex // guards what the owner of the session replaces at a reload
-	log       *zap.Logger
-	settings  Settings
-	restart   func()
+	mu       sync.Mutex // guards what the owner of the session replaces at a reload
+	log      *zap.Logger
+	settings Settings
+	restart  func()
 	// remoteConfig takes a configuration of the server.
 	remoteConfig func(hash []byte, files map[string]*protobufs.AgentConfigFile)
-	heartbeat time.Duration // as the server wants it; 0: as in settings
+	packages     func(*protobufs.PackagesAvailable)
+	companion    Companion
+	companionKey string
+	// connections takes settings for connections that are not the session's own.
+	connections func(hash []byte, settings *protobufs.ConnectionSettingsOffers)
+	heartbeat   time.Duration // as the server wants it; 0: as in settings
 
 	reconnect chan struct{} // capacity 1: the settings have changed
 	begin     sync.Once     // the loop is started at most once, and not after Close
@@ -54,18 +62,20 @@ type Session struct {
 
 // Open prepares a session; Begin starts it.
 func Open(opts Options, settings Settings) (*Session, error) {
-	id, err := loadIdentity(opts.StorageDirectory, opts.InstanceUID, opts.Logger)
+	id, err := loadIdentity(opts)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r := newReport()
 	s := &Session{
-		Custom: &Registry{report: r}, report: r, identity: id, log: opts.Logger, settings: settings, restart: func() {}, remoteConfig: func([]byte, map[string]*protobufs.AgentConfigFile) {},
+		Custom: &Registry{report: r}, report: r, identity: id, log: opts.Logger, settings: settings, restart: func() {}, remoteConfig: func([]byte, map[string]*protobufs.AgentConfigFile) {}, connections: func([]byte, *protobufs.ConnectionSettingsOffers) {},
+		packages:  func(*protobufs.PackagesAvailable) {},
 		reconnect: make(chan struct{}, 1), ctx: ctx, cancel: cancel, done: make(chan struct{}),
 	}
 	s.publishIdentity()
 	s.SetCapabilities(0)
+	s.loadOffers()
 	return s, nil
 }
 
@@ -76,6 +86,9 @@ func (s *Session) Begin() { s.begin.Do(func() { go s.run(s.ctx) }) }
 // Close says goodbye to the server, as far as it is reachable within the context, and ends the session.
 func (s *Session) Close(ctx context.Context) error {
 	s.cancel()
+	s.mu.Lock()
+	s.closeCompanion()
+	s.mu.Unlock()
 	s.begin.Do(func() { close(s.done) })
 	select {
 	case <-s.done:
@@ -155,9 +168,26 @@ func (s *Session) current() Settings {
 // setHeartbeat takes the interval that the server offers. An offer without one is, on the wire, the same as an offer
 // of 0 and would end all heartbeats; it is taken for the former and changes nothing.
 func (s *Session) setHeartbeat(interval time.Duration) {
+	if interval <= 0 {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.heartbeat = interval
+}
+
+// interval is the time between heartbeats, or polls, of a connection; it may change while the connection lasts.
+func (s *Session) interval(connected Settings) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.heartbeat > 0:
+		return s.heartbeat
+	case connected.Transport == s.settings.Transport:
+		return s.settings.Interval
+	default: // an offer has changed the transport
+		return connected.Interval
+	}
 }
 
 func (s *Session) onRestart() {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"net/http"
 	"time"
 )
@@ -30,6 +31,14 @@ type Settings struct {
 	MaxMessage int64
 	// Key tells two settings apart: when it changes, the session leaves the old connection for the new one.
 	Key string
+	// Trusted says that nobody but the server can speak through this connection: verified TLS, or plaintext that does
+	// not leave the machine.
+	Trusted bool
+	// RequestCertificate has the server asked for a client certificate, when it issues them.
+	RequestCertificate bool
+	// With makes the settings that result when an offer is laid over these; an error says, without secrets, why it is
+	// refused. nil: offers are refused.
+	With func(context.Context, Offer) (Settings, error)
 }
 
 func (s Settings) maxMessage() int64 {

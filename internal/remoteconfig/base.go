@@ -5,13 +5,16 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/confmap"
 
 	"github.com/collie-otel/collie/internal/dryrun"
+	"github.com/collie-otel/collie/internal/overlay"
 )
 
 // base is the local configuration file, as it was read once.
@@ -28,7 +31,8 @@ type base struct {
 
 // local is what the provider must know of the extension's configuration before anything runs.
 type local struct {
-	Storage struct {
+	InstanceUID string `mapstructure:"instance_uid"`
+	Storage     struct {
 		Directory string `mapstructure:"directory"`
 	} `mapstructure:"storage"`
 	RemoteConfig Settings `mapstructure:"remote_config"`
@@ -87,6 +91,14 @@ func (b *base) find(ctx context.Context) error {
 	return b.resolve(ctx, section)
 }
 
+// remote are the files of a generation, where remote configuration is accepted; elsewhere they wait until it is again.
+func (b *base) remote(g *Generation) []overlay.File {
+	if !b.local.Capabilities.AcceptsRemoteConfig {
+		return nil
+	}
+	return g.files()
+}
+
 // isFor says whether this is the id of the OpAMP extension, however it is written in the file.
 func (b *base) isFor(id component.ID) bool {
 	var own component.ID
@@ -96,7 +108,7 @@ func (b *base) isFor(id component.ID) bool {
 // resolve decodes the parts of the extension's section that are needed here.
 func (b *base) resolve(ctx context.Context, section map[string]any) error {
 	part := map[string]any{}
-	for _, key := range []string{"storage", "remote_config", "capabilities", "server"} {
+	for _, key := range []string{"storage", "remote_config", "capabilities", "server", "instance_uid"} {
 		if value, ok := section[key]; ok {
 			part[key] = value
 		}
@@ -125,4 +137,27 @@ func (b *base) resolve(ctx context.Context, section map[string]any) error {
 		}
 	}
 	return nil
+}
+
+// secondAgent finds an OpAMP extension in a remote configuration that is not the agent itself: it would take the agent's
+// place, at another server. Empty is none.
+func (b *base) secondAgent(remote map[string]any) string {
+	extensions, _ := remote["extensions"].(map[string]any)
+	service, _ := remote["service"].(map[string]any)
+	inUse, _ := service["extensions"].([]any)
+	ids := slices.Sorted(maps.Keys(extensions))
+	for _, entry := range inUse {
+		if id, ok := entry.(string); ok {
+			ids = append(ids, id)
+		}
+	}
+	var own component.ID
+	_ = own.UnmarshalText([]byte(b.extension)) // the Collector would have refused it
+	for _, text := range ids {
+		var id component.ID
+		if id.UnmarshalText([]byte(text)) == nil && id.Type().String() == dryrun.Scheme && id != own {
+			return text
+		}
+	}
+	return ""
 }

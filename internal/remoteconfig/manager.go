@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"go.opentelemetry.io/collector/confmap"
 	"go.uber.org/zap"
 
@@ -84,7 +85,8 @@ type Manager struct {
 	watch    confmap.WatcherFunc // nil when it must not be called
 	fired    chan struct{}       // closed when the watcher that was called last has returned
 	dir      string
-	damage   error // of the state file
+	newUID   uuid.UUID // of this agent, unless it has one
+	damage   error     // of the state file
 	stored   stored
 	unsaved  bool // stored is not on disk
 
@@ -94,6 +96,7 @@ type Manager struct {
 	note     string         // see Host.Note
 	offered  *Generation    // the newest, not looked at yet
 	offers   *pendingOffers // the newest connection settings, not looked at yet
+	ignored  string         // what of the offer on trial is for nothing that the Collector has
 	running  run            // of the last Retrieve
 	wasReady bool           // any configuration has become ready in this process
 	down     bool           // the service was taken down, and is not ready again
@@ -131,12 +134,20 @@ func (m *Manager) load() {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		m.damage, m.stored = err, stored{}
 	}
-	m.stored.boot(time.Now(), m.settings().CrashLoop, m.base.wanted(&m.stored) != nil)
+	m.stored.boot(time.Now(), m.settings().CrashLoop, m.base.local.Capabilities.AcceptsRemoteConfig)
 	// A trial that ended in order starts anew, when the good configuration is ready: until then nobody would hear if it
 	// could not even be read.
 	if t, about := m.stored.Trial, m.stored.TrialOf; t != nil && m.stored.drop() {
 		m.again(t, about)
 	}
+	m.newUID, _ = uuid.NewV7() // without randomness the extension will say so
+}
+
+// NewInstanceUID is for an agent that needs a new one: the configuration names it already.
+func (m *Manager) NewInstanceUID() uuid.UUID {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.newUID
 }
 
 func (m *Manager) statePath() string { return filepath.Join(m.dir, stateFile) }
@@ -197,10 +208,6 @@ func (m *Manager) Attach(host Host) {
 		}
 		m.stored.Running, m.unsaved = true, true
 		m.deadline = time.Now().Add(m.settings().StartTimeout)
-	}
-	if m.stored.Trial != nil && m.base.wanted(&m.stored) == nil {
-		m.stored.drop()
-		m.unsaved = true
 	}
 	if m.unsaved {
 		m.settle()

@@ -9,9 +9,11 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/uuid"
 	"github.com/open-telemetry/opamp-go/protobufs"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/collie-otel/collie/internal/agent"
 	"github.com/collie-otel/collie/internal/overlay"
 )
 
@@ -23,8 +25,6 @@ type Offers struct {
 	// Settings is a ConnectionSettingsOffers message without the part for the OpAMP connection.
 	Settings []byte `json:"settings"`
 }
-
-func (o *Offers) is(hash []byte) bool { return o != nil && bytes.Equal(o.Hash, hash) }
 
 func (o *Offers) message() (*protobufs.ConnectionSettingsOffers, error) {
 	m := &protobufs.ConnectionSettingsOffers{}
@@ -74,15 +74,17 @@ type mergeResult struct {
 }
 
 // merge makes the configuration of a base file and a generation; it writes nothing.
-func merge(b *base, g *Generation, dir string) (*mergeResult, error) {
+func (m *Manager) merge(b *base, g *Generation) (*mergeResult, error) {
 	offers, err := g.offers().message()
 	if err != nil {
 		return nil, err
 	}
-	result := &mergeResult{files: overlay.Files{Dir: filepath.Join(dir, certificates)}}
+	result := &mergeResult{files: overlay.Files{Dir: filepath.Join(m.dir, certificates)}}
+	// Nothing replaces nothing: without remote files the base file runs whole, or an agent that has no configuration yet
+	// could not start to get one.
 	own, mode := b.conf, b.local.RemoteConfig.Mode
-	if len(g.files()) == 0 {
-		mode = overlay.ModeMerge // there is nothing to replace it
+	if len(b.remote(g)) == 0 {
+		mode = overlay.ModeMerge
 	}
 	if mode == overlay.ModeReplace {
 		own = nil
@@ -94,13 +96,56 @@ func merge(b *base, g *Generation, dir string) (*mergeResult, error) {
 		return nil, err
 	}
 	result.conf, err = overlay.Merge(overlay.Input{
-		Base: b.conf, Telemetry: telemetry, Remote: g.files(), Mode: mode, ExtensionID: b.extension, Keep: b.keep,
+		Base: b.conf, Telemetry: telemetry, Remote: b.remote(g), Mode: mode, ExtensionID: b.extension, Keep: b.keep,
 		Connections: func(merged map[string]any) (connections map[string]any, err error) {
 			connections, result.ignored, err = overlay.Connections(merged, offers.OtherConnections)
 			return connections, err
 		},
 	})
+	if err == nil {
+		m.identify(result.conf, b)
+	}
 	return result, err
+}
+
+const instanceID = "service.instance.id"
+
+// identify gives the Collector's own telemetry the agent's instance UID as service.instance.id, unless the configuration
+// has something to say on it. The core would make a new one at each reload.
+func (m *Manager) identify(conf map[string]any, b *base) {
+	configured, err := uuid.Parse(b.local.InstanceUID)
+	if err != nil && b.local.InstanceUID != "" {
+		return // a ULID, or a mistake that the extension reports
+	}
+	uid := agent.InstanceUID(m.dir, configured)
+	if uid == uuid.Nil {
+		uid = m.newUID
+	}
+	service := child(conf, "service")
+	telemetry := child(service, "telemetry")
+	resource := child(telemetry, "resource")
+	list, ok := resource["attributes"].([]any)
+	if _, said := resource[instanceID]; resource == nil || said || !ok && resource["attributes"] != nil {
+		return
+	}
+	for _, attribute := range list {
+		if pair, _ := attribute.(map[string]any); pair["name"] == instanceID {
+			return
+		}
+	}
+	resource["attributes"] = append(list, map[string]any{"name": instanceID, "value": uid.String()})
+}
+
+// child is a section of a configuration, made if it is missing; nil when something else than a map is there.
+func child(parent map[string]any, key string) map[string]any {
+	if parent == nil {
+		return nil
+	}
+	if parent[key] == nil {
+		parent[key] = map[string]any{}
+	}
+	section, _ := parent[key].(map[string]any)
+	return section
 }
 
 // writeFiles puts the files of a configuration on disk. Their names are hashes of their content.
@@ -133,7 +178,7 @@ func (m *Manager) tidy() {
 	}
 	var wanted []string
 	for _, g := range []*Generation{m.stored.Good, m.stored.Previous, m.stored.Trial} {
-		result, err := merge(m.base, g, m.dir)
+		result, err := m.merge(m.base, g)
 		if err != nil {
 			return
 		}

@@ -52,6 +52,10 @@ func (m *Manager) IsFor(id component.ID) bool {
 	return m.base != nil && m.base.isFor(id)
 }
 
+// ExecuteAgain replaces the process by a new run of the executable at the same place: same PID, same arguments, same
+// environment. It returns only when that fails.
+func ExecuteAgain() error { return executeAgain() }
+
 // again is the pause before a configuration that has failed is tried once more.
 const again = time.Second
 
@@ -157,7 +161,7 @@ func (m *Manager) Running(ctx context.Context) (*dryrun.Result, error) {
 	m.mu.Lock()
 	b, g, checker := m.base, m.running.generation, m.host.Checker
 	m.mu.Unlock()
-	merged, err := merge(b, g, m.dir)
+	merged, err := m.merge(b, g)
 	if err != nil {
 		return nil, err
 	}

@@ -256,11 +256,11 @@ func (s *stored) try(g *Generation, about subject) {
 }
 
 // promote ends the trial: it was good.
-func (s *stored) promote() {
+func (s *stored) promote(ignored string) {
 	hash := s.Trial.hash(s.TrialOf)
 	if s.Good != nil && !s.Good.is(s.TrialOf, hash) {
 		s.Previous = s.Good
 	}
 	s.Good, s.Trial, s.Crashes = s.Trial, nil, nil
-	s.amend(s.TrialOf, Status{Hash: hash, Outcome: Applied})
+	s.amend(s.TrialOf, Status{Hash: hash, Outcome: Applied, Message: ignored})
 }

@@ -134,7 +134,8 @@ func (m *Manager) worst() (name string, worst Problem) {
 func (m *Manager) promote() {
 	m.timer.Stop()
 	m.phase = phaseIdle
-	m.stored.promote()
+	m.stored.promote(m.ignored)
+	m.ignored = ""
 	m.host.Logger.Info("The remote configuration is good.", zap.String("about", string(m.stored.TrialOf)), hashField(m.stored.Good.hash(m.stored.TrialOf)))
 	m.tidy()
 	m.settle()
@@ -192,7 +193,7 @@ func (m *Manager) blame(stage Stage, reason string) (again bool) {
 		m.base, m.fallback = m.fallback, nil
 	case m.onTrial():
 		m.refuseTrial(stage, reason)
-	case m.running.generation == nil:
+	case m.running.generation == nil || !m.base.local.Capabilities.AcceptsRemoteConfig:
 		return m.runner && m.wasReady && m.failed(now)
 	case m.running.generation == m.stored.Good:
 		m.stored.crashed(now, m.settings().CrashLoop, string(stage)+": "+reason)

@@ -1,10 +1,12 @@
 package remoteconfig
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/open-telemetry/opamp-go/protobufs"
@@ -99,8 +101,7 @@ func (m *Manager) take() (*Generation, subject) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !m.base.local.Capabilities.AcceptsRemoteConfig {
-		m.offered, m.offers = nil, nil
-		return nil, ""
+		m.offered = nil
 	}
 	current := m.stored.current()
 	waits := func(about subject) bool { return m.busy() || m.stored.Trial != nil && m.stored.TrialOf != about }
@@ -169,8 +170,7 @@ func (m *Manager) known(g *Generation, about subject) bool {
 		if onTrial {
 			word.Outcome = Applying
 		}
-		*m.stored.status(about) = word
-		m.settle()
+		m.repeat(about, word)
 		return true
 	}
 	if onTrial && m.stored.Good.is(about, hash) { // that one needs no trial
@@ -183,11 +183,24 @@ func (m *Manager) known(g *Generation, about subject) bool {
 	}
 	message, ok := m.stored.refused(about, hash)
 	if ok {
-		m.host.Logger.Warn("The server offers what is known to be bad.", zap.String("about", string(about)), hashField(hash), zap.String("reason", message))
-		*m.stored.status(about) = Status{Hash: hash, Outcome: Failed, Message: message}
-		m.settle()
+		m.repeat(about, Status{Hash: hash, Outcome: Failed, Message: message})
 	}
 	return ok
+}
+
+// repeat says again what is known. A server that offers the same without end causes no writes; its lines in the log are
+// sampled by the Collector. The caller holds mu.
+func (m *Manager) repeat(about subject, s Status) {
+	if s.Outcome == Failed {
+		m.host.Logger.Warn("The server offers what is known to be bad.", zap.String("about", string(about)), hashField(s.Hash), zap.String("reason", s.Message))
+	}
+	last := m.stored.status(about)
+	if bytes.Equal(last.Hash, s.Hash) && last.Outcome == s.Outcome {
+		m.report()
+		return
+	}
+	*last = s
+	m.settle()
 }
 
 // refuse answers FAILED; what runs was not touched. The caller holds mu.
@@ -203,8 +216,8 @@ func (m *Manager) refuse(g *Generation, about subject, stage Stage, err error) {
 // begin puts a configuration on trial. The marker is on disk before anything is touched: whatever happens from here on, the
 // next process knows. The caller holds mu.
 func (m *Manager) begin(g *Generation, about subject, merged *mergeResult) {
-	if len(merged.ignored) > 0 {
-		m.host.Logger.Warn("Some of the offered connection settings are for nothing that the Collector has.", zap.Strings("ignored", merged.ignored))
+	if m.ignored = ""; about == aboutConnections && len(merged.ignored) > 0 {
+		m.ignored = "ignored, for the Collector has no such thing: " + strings.Join(merged.ignored, ", ")
 	}
 	baseline := m.failing
 	if m.stored.Trial != nil {
@@ -249,7 +262,7 @@ func (m *Manager) lookAtBase(ctx context.Context) bool {
 		return true
 	}
 	if err == nil && b.sum != accepted.sum {
-		_, _, err = m.check(ctx, checker, b, m.wanted(b))
+		_, _, err = m.check(ctx, checker, b, m.current())
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -277,7 +290,7 @@ func (m *Manager) Reload(ctx context.Context) error {
 	m.mu.Lock()
 	checker := m.host.Checker
 	m.mu.Unlock()
-	if _, stage, err := m.check(ctx, checker, b, m.wanted(b)); err != nil {
+	if _, stage, err := m.check(ctx, checker, b, m.current()); err != nil {
 		return fmt.Errorf("%s: %w", stage, err)
 	}
 	m.mu.Lock()

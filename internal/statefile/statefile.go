@@ -1,5 +1,6 @@
-// Package statefile keeps small state on disk: a JSON file that is replaced atomically, carries a checksum and a version, and is set
-// aside when it is damaged: never fatal, never silently believed.
+// Package statefile keeps small state on disk: written atomically and synced, with a checksum and a schema version, so that a
+// torn or edited file is never believed; a damaged one is set aside to be looked at. What is in the state, and what to do
+// without it, is the caller's matter.
 package statefile
 
 import (
@@ -46,7 +47,7 @@ func Write(path string, payload any) error {
 	if err := os.Rename(path+".new", path); err != nil {
 		return errors.Join(err, os.Remove(path+".new"))
 	}
-	return syncDir(filepath.Dir(path))
+	return SyncDir(filepath.Dir(path))
 }
 
 func writeSynced(path string, data []byte) error {
@@ -58,8 +59,8 @@ func writeSynced(path string, data []byte) error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-// syncDir makes a rename survive a power cut. Systems that cannot sync a folder say so with an error that changes nothing.
-func syncDir(path string) error {
+// SyncDir makes a rename survive a power cut. Systems that cannot sync a folder say so with an error that changes nothing.
+func SyncDir(path string) error {
 	d, err := os.Open(path)
 	if err != nil {
 		return err

@@ -28,7 +28,7 @@ func writtenState(t testing.TB) []byte {
 	return data
 }
 
-func TestStateRoundTrip(t *testing.T) {
+func TestRoundTrip(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "made", "on", "demand")
 	path := filepath.Join(dir, "state.json")
@@ -48,7 +48,7 @@ func TestStateRoundTrip(t *testing.T) {
 	require.Equal(t, fs.FileMode(0o600), info.Mode().Perm())
 }
 
-func TestStateDamagedIsSetAside(t *testing.T) {
+func TestDamagedIsSetAside(t *testing.T) {
 	t.Parallel()
 	valid := writtenState(t)
 	edited := func(edit func(*envelope)) []byte {
@@ -127,8 +127,8 @@ func requireSetAside(t *testing.T, data []byte) {
 	require.Equal(t, written, read)
 }
 
-// TestStateCannotBeWritten uses paths that stop root as well, whom no permission stops.
-func TestStateCannotBeWritten(t *testing.T) {
+// TestCannotBeWritten uses paths that stop root as well, whom no permission stops.
+func TestCannotBeWritten(t *testing.T) {
 	t.Parallel()
 	t.Run("below a regular file", func(t *testing.T) {
 		t.Parallel()
@@ -161,7 +161,7 @@ func TestStateCannotBeWritten(t *testing.T) {
 	})
 }
 
-func FuzzDecode(f *testing.F) {
+func FuzzDecodeChecksum(f *testing.F) {
 	valid := writtenState(f)
 	var read content
 	require.NoError(f, decode(valid, &read), "a seed must reach the decoded state")

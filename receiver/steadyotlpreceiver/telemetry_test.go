@@ -120,3 +120,20 @@ func TestTheInnerReceiverUsesKnownInstrumentsOnly(t *testing.T) {
 	require.NoError(t, r.Start(t.Context(), componenttest.NewNopHost()))
 	require.NoError(t, r.Shutdown(t.Context()))
 }
+
+// signalCore is as the core that the Collector gives to a component: it can be told to leave the signal out.
+type signalCore struct{ zapcore.Core }
+
+func (c signalCore) DropInjectedAttributes(names ...string) zapcore.Core {
+	return c.With([]zapcore.Field{zap.Strings("dropped", names)})
+}
+
+func TestTheReceiverOfAllSignalsIsNamedAfterNone(t *testing.T) {
+	core, logs := observer.New(zapcore.InfoLevel)
+	set := componenttest.NewNopTelemetrySettings()
+	set.Logger = zap.New(signalCore{core})
+	tel := &telemetry{}
+	tel.use(set)
+	tel.settings(set).Logger.Info("hello")
+	require.Equal(t, []any{"otelcol.signal"}, logs.All()[0].ContextMap()["dropped"])
+}

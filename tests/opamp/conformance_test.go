@@ -148,7 +148,7 @@ var duties = []duty{
 		m, _ := e.server.await(next, "the components", func(m received) bool { return m.AvailableComponents != nil })
 		require.Equal(t, first.AvailableComponents.Hash, m.AvailableComponents.Hash)
 		otlp := m.AvailableComponents.Components["receivers"].SubComponentMap["otlp"]
-		require.Contains(t, attributes(otlp.Metadata)["code.namespace"], "otlpreceiver")
+		require.Contains(t, attributes(otlp.Metadata)["code.namespace"], "github.com/collie-otel/collie")
 	}},
 	{"the same components have the same hash", "AvailableComponents", "", func(t *testing.T, e *env) {
 		first := e.start()

@@ -63,7 +63,7 @@ service:
 
 // env is a server, a sink and a Collector between them.
 type env struct {
-	t         *testing.T
+	t         testing.TB
 	fleet     *fleet
 	sink      *traffic.Sink
 	collector *harness.Collector
@@ -75,10 +75,11 @@ type options struct {
 	base   string // instead of base
 	binary string // instead of otelcol-collie
 	env    map[string]string
+	args   []string
 	panics bool // a panic is expected
 }
 
-func newEnv(t *testing.T, o options) *env {
+func newEnv(t testing.TB, o options) *env {
 	t.Helper()
 	e := &env{t: t, fleet: startFleet(t), sink: startSink(t), file: filepath.Join(t.TempDir(), "base.yaml")}
 	if o.base == "" {
@@ -89,11 +90,11 @@ func newEnv(t *testing.T, o options) *env {
 	for k, v := range o.env {
 		environment[k] = v
 	}
-	e.collector = harness.New(t, harness.Options{Args: []string{"--config=opamp:" + e.file}, Env: environment, Binary: o.binary, MayPanic: o.panics})
+	e.collector = harness.New(t, harness.Options{Args: append([]string{"--config=opamp:" + e.file}, o.args...), Env: environment, Binary: o.binary, MayPanic: o.panics})
 	return e
 }
 
-func start(t *testing.T, o options) *env {
+func start(t testing.TB, o options) *env {
 	t.Helper()
 	e := newEnv(t, o)
 	e.collector.Start()
@@ -106,10 +107,15 @@ func (e *env) writeBase(content string) {
 }
 
 // edited is the base configuration with one part replaced.
-func edited(t *testing.T, old, replacement string) string {
+func edited(t testing.TB, old, replacement string) string {
 	t.Helper()
-	require.Contains(t, base, old)
-	return strings.Replace(base, old, replacement, 1)
+	return replaceOnce(t, base, old, replacement)
+}
+
+func replaceOnce(t testing.TB, content, old, replacement string) string {
+	t.Helper()
+	require.Contains(t, content, old)
+	return strings.Replace(content, old, replacement, 1)
 }
 
 func startSink(t testing.TB) *traffic.Sink {
@@ -180,6 +186,11 @@ func (e *env) startTime() string {
 	_, rest, ok := strings.Cut(string(content), ") ")
 	require.True(e.t, ok)
 	return strings.Fields(rest)[19]
+}
+
+// reloads is how often the whole service was taken down for a new configuration.
+func (e *env) reloads() int {
+	return strings.Count(e.collector.Log(), "Config updated, restart service")
 }
 
 // running is a part of the reported effective configuration.

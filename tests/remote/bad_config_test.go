@@ -1,10 +1,8 @@
 package remote
 
 import (
-	"encoding/json"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -87,7 +85,7 @@ func largeMap(size int) string {
 }
 
 // policed is the base configuration with a local policy and a short patience.
-func policed(t *testing.T) string {
+func policed(t testing.TB) string {
 	t.Helper()
 	return edited(t, "    remote_config: {", "    health_grace_period: 2s\n    remote_config: {components_denied: {exporters: [nop]}, ")
 }
@@ -105,7 +103,7 @@ func TestBadConfigurations(t *testing.T) {
 	}
 }
 
-func testBadConfig(t *testing.T, binary string, c badConfig) {
+func testBadConfig(t testing.TB, binary string, c badConfig) {
 	taken, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t, "127.0.0.1")))
 	require.NoError(t, err)
 	defer func() { _ = taken.Close() }()
@@ -176,26 +174,7 @@ func (e *env) requireWorks(processors ...any) {
 // requireOnDisk looks at what a next process would find.
 func (e *env) requireOnDisk(good, bad, message string) {
 	e.t.Helper()
-	content, err := os.ReadFile(filepath.Join(e.collector.StateDir(), "opamp", "remote-config.json"))
-	require.NoError(e.t, err)
-	var state struct {
-		Payload struct {
-			Good  struct{ Hash []byte }
-			Trial *struct{ Hash []byte }
-			Bad   []struct {
-				Hash    []byte
-				Message string
-			}
-			Status struct {
-				Hash    []byte
-				Outcome string
-				Message string
-			}
-			Running bool
-		}
-	}
-	require.NoError(e.t, json.Unmarshal(content, &state))
-	p := state.Payload
+	p := e.state()
 	require.Equal(e.t, good, string(p.Good.Hash))
 	require.Nil(e.t, p.Trial)
 	require.Equal(e.t, bad, string(p.Status.Hash))

@@ -62,8 +62,10 @@ func (f *fleet) answers() []plan.Answer {
 // The agent says what it would do, with diff and reasons, and does nothing.
 func TestPlan(t *testing.T) {
 	t.Parallel()
-	e := start(t, options{base: edited(t, "processors:\n", "processors:\n  attributes/secret: {actions: [{key: x, value: \"${env:APP_TOKEN}\", action: upsert}]}\n"),
-		env: map[string]string{"APP_TOKEN": "s3cr3t-value"}})
+	e := start(t, options{
+		base: edited(t, "processors:\n", "processors:\n  attributes/secret: {actions: [{key: x, value: \"${env:APP_TOKEN}\", action: upsert}]}\n"),
+		env:  map[string]string{"APP_TOKEN": "s3cr3t-value"},
+	})
 	e.awaitProcessors("batch")
 	harness.Await(t, 10*time.Second, "the capability", func() (bool, any) {
 		e.fleet.mu.Lock()

@@ -36,27 +36,51 @@ type fleet struct {
 	effective   string
 	health      *protobufs.ComponentHealth
 	connections int
+	closed      int
+	tokens      []string                     // the header Authorization of each connection
 	offer       *protobufs.AgentRemoteConfig // repeated on each connection, as servers do
+	nagging     bool                         // repeated in each answer, as no server should
+	stop        func()
 }
 
 func startFleet(t testing.TB) *fleet {
 	t.Helper()
-	f := &fleet{t: t, address: fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t, "127.0.0.1"))}
-	f.listen()
-	return f
+	f := &fleet{t: t}
+	var err error
+	for range 3 { // another test process may take a port between its choice and its use
+		f.address = fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t, "127.0.0.1"))
+		if err = f.serve(); err == nil {
+			return f
+		}
+	}
+	require.NoError(t, err)
+	return nil
 }
 
-// listen serves until the test ends, or stop is called.
-func (f *fleet) listen() (stop func()) {
+// back is the server again, at the same address.
+func (f *fleet) back() {
 	f.t.Helper()
+	require.NoError(f.t, f.serve())
+}
+
+// serve serves until the test ends, or away is called.
+func (f *fleet) serve() error {
 	s := server.New(nil)
-	require.NoError(f.t, s.Start(server.StartSettings{ListenEndpoint: f.address, Settings: server.Settings{Callbacks: types.Callbacks{
-		OnConnecting: func(*http.Request) types.ConnectionResponse {
-			return types.ConnectionResponse{Accept: true, ConnectionCallbacks: types.ConnectionCallbacks{OnMessage: f.onMessage, OnConnected: f.onConnected}}
+	err := s.Start(server.StartSettings{ListenEndpoint: f.address, Settings: server.Settings{Callbacks: types.Callbacks{
+		OnConnecting: func(r *http.Request) types.ConnectionResponse {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.tokens = append(f.tokens, r.Header.Get("Authorization"))
+			return types.ConnectionResponse{Accept: true, ConnectionCallbacks: types.ConnectionCallbacks{
+				OnMessage: f.onMessage, OnConnected: f.onConnected, OnConnectionClose: f.onClose,
+			}}
 		},
-	}}}))
+	}}})
+	if err != nil {
+		return err
+	}
 	var once sync.Once
-	stop = func() {
+	f.stop = func() {
 		once.Do(func() {
 			f.mu.Lock()
 			conn := f.conn
@@ -70,14 +94,36 @@ func (f *fleet) listen() (stop func()) {
 			_ = s.Stop(ctx)
 		})
 	}
-	f.t.Cleanup(stop)
-	return stop
+	f.t.Cleanup(f.stop)
+	return nil
 }
 
-func (f *fleet) onConnected(_ context.Context, conn types.Connection) {
+// away ends the server; its agents are left alone until it is back.
+func (f *fleet) away() { f.stop() }
+
+// onClose forgets what a process has said when it is gone.
+func (f *fleet) onClose(types.Connection) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.conn = conn
+	f.closed++
+	if f.closed == f.connections {
+		f.conn, f.effective, f.health = nil, "", nil
+	}
+}
+
+// awaitGone waits until all that the agent has said has been heard, and it has hung up.
+func (f *fleet) awaitGone() {
+	f.t.Helper()
+	harness.Await(f.t, 30*time.Second, "the end of the connection", func() (bool, any) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.closed == f.connections, fmt.Sprintf("%d of %d connections closed", f.closed, f.connections)
+	})
+}
+
+func (f *fleet) onConnected(context.Context, types.Connection) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.connections++
 }
 
@@ -97,7 +143,7 @@ func (f *fleet) onMessage(_ context.Context, conn types.Connection, m *protobufs
 	}
 	answer := &protobufs.ServerToAgent{InstanceUid: m.InstanceUid, Capabilities: uint64(protobufs.ServerCapabilities_ServerCapabilities_AcceptsStatus |
 		protobufs.ServerCapabilities_ServerCapabilities_AcceptsEffectiveConfig | protobufs.ServerCapabilities_ServerCapabilities_OffersRemoteConfig)}
-	if m.AgentDescription != nil {
+	if m.AgentDescription != nil || f.nagging {
 		answer.RemoteConfig = f.offer
 	}
 	return answer
@@ -140,6 +186,20 @@ func (f *fleet) always(hash, body string) {
 	}}
 }
 
+// nag repeats that offer in each answer from now on, or stops to.
+func (f *fleet) nag(on bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.nagging = on
+}
+
+// agent is the instance UID of the agent.
+func (f *fleet) agent() []byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.uid)
+}
+
 // said are all words of the agent so far.
 func (f *fleet) said() []word {
 	f.mu.Lock()
@@ -162,6 +222,55 @@ func (f *fleet) await(from int, hash, status string) word {
 		return false, fmt.Sprintf("the agent said %v", words)
 	})
 	return found
+}
+
+// awaitAny waits until the last word of the agent is one of these statuses of a configuration.
+func (f *fleet) awaitAny(hash string, statuses ...string) (last word) {
+	f.t.Helper()
+	harness.Await(f.t, 60*time.Second, fmt.Sprint("one of ", statuses, " of ", hash), func() (bool, any) {
+		last = f.lastWord(0)
+		return last.hash == hash && slices.Contains(statuses, last.status), last
+	})
+	return last
+}
+
+// connected is how often the agent has connected.
+func (f *fleet) connected() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.connections
+}
+
+// presented are the credentials of all connections.
+func (f *fleet) presented() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.tokens)
+}
+
+// lastWord is what the agent has said last about any configuration, after number `from` of its words; nothing is the zero word.
+func (f *fleet) lastWord(from int) (last word) {
+	if words := f.said(); len(words) > from {
+		last = words[len(words)-1]
+	}
+	return last
+}
+
+// awaitHealth waits for a report of the health that is as wanted.
+func (f *fleet) awaitHealth(what string, wanted func(*protobufs.ComponentHealth) bool) {
+	f.t.Helper()
+	harness.Await(f.t, 30*time.Second, "health: "+what, func() (bool, any) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return f.health != nil && wanted(f.health), fmt.Sprintf("healthy %v, last error %q", f.health.GetHealthy(), f.health.GetLastError())
+	})
+}
+
+// heard are the messages of the agent so far.
+func (f *fleet) heard() []*protobufs.AgentToServer {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.messages)
 }
 
 // effectiveConfig is what the agent has reported last.

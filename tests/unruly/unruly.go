@@ -15,7 +15,7 @@ import (
 type Config struct {
 	// On is create, start, ready (After its start), span (the first one) or shutdown; empty is never.
 	On string `mapstructure:"on"`
-	// Do is error, panic, hang, recoverable, permanent, fatal or slow.
+	// Do is error, panic, hang, recoverable, permanent, fatal, slow or flap (an error and none, a hundred times a second).
 	Do string `mapstructure:"do"`
 	// After is the delay of ready, and how long slow takes.
 	After time.Duration `mapstructure:"after"`
@@ -27,11 +27,13 @@ type Component struct {
 	host  component.Host
 	timer *time.Timer
 	once  sync.Once
+	ended chan struct{}
+	flaps sync.WaitGroup
 }
 
 // New is the moment "create".
 func New(cfg *Config) (*Component, error) {
-	c := &Component{cfg: cfg}
+	c := &Component{cfg: cfg, ended: make(chan struct{})}
 	return c, c.at("create")
 }
 
@@ -48,6 +50,8 @@ func (c *Component) Shutdown() error {
 		return nil
 	}
 	c.timer.Stop()
+	close(c.ended)
+	c.flaps.Wait()
 	return c.at("shutdown")
 }
 
@@ -77,8 +81,27 @@ func (c *Component) at(moment string) error {
 		componentstatus.ReportStatus(c.host, componentstatus.NewPermanentErrorEvent(errUnruly))
 	case "fatal":
 		componentstatus.ReportStatus(c.host, componentstatus.NewFatalErrorEvent(errUnruly))
+	case "flap":
+		c.flaps.Go(c.flap)
 	default:
 		return fmt.Errorf("unruly: unknown action %q", c.cfg.Do)
 	}
 	return nil
+}
+
+func (c *Component) flap() {
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		for _, event := range []*componentstatus.Event{
+			componentstatus.NewRecoverableErrorEvent(errUnruly), componentstatus.NewEvent(componentstatus.StatusOK),
+		} {
+			select {
+			case <-c.ended:
+				return
+			case <-ticker.C:
+				componentstatus.ReportStatus(c.host, event)
+			}
+		}
+	}
 }

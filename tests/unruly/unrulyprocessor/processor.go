@@ -29,8 +29,10 @@ type traces struct {
 }
 
 func (t *traces) Start(_ context.Context, host component.Host) error { return t.component.Start(host) }
-func (t *traces) Shutdown(context.Context) error                     { return t.component.Shutdown() }
-func (t *traces) Capabilities() consumer.Capabilities                { return consumer.Capabilities{} }
+
+func (t *traces) Shutdown(context.Context) error { return t.component.Shutdown() }
+
+func (t *traces) Capabilities() consumer.Capabilities { return consumer.Capabilities{} }
 
 func (t *traces) ConsumeTraces(ctx context.Context, td ptrace.Traces) error {
 	t.component.Span()
