@@ -41,7 +41,7 @@ func (s *service) start() error {
 		return errors.New("an extension before opamp does not start")
 	}
 	s.m.Attach(Host{
-		Checker: fakeChecker{}, Logger: zap.NewNop(), Grace: 20 * time.Second, Reread: func() {}, ReportConnections: func(Status) {},
+		Checker: fakeChecker{}, Logger: zap.NewNop(), Grace: 20 * time.Second, Reread: func() {}, ReportConnections: func(word Status) { s.w.heardOfConnections(s.process, word) },
 		Report:   func(word Status) { s.w.heard(s.process, word) },
 		Starting: func() []string { return []string{"processor:remote"} },
 		Note:     func(note string) { s.process.mu.Lock(); defer s.process.mu.Unlock(); s.process.note = note },
