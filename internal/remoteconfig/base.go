@@ -3,6 +3,7 @@ package remoteconfig
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -98,6 +99,9 @@ func (b *base) remote(g *Generation) []overlay.File {
 	}
 	return g.files()
 }
+
+// id stands for the content of the file.
+func (b *base) id() string { return hex.EncodeToString(b.sum[:8]) }
 
 // isFor says whether this is the id of the OpAMP extension, however it is written in the file.
 func (b *base) isFor(id component.ID) bool {

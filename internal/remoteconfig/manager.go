@@ -134,7 +134,7 @@ func (m *Manager) load() {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		m.damage, m.stored = err, stored{}
 	}
-	m.stored.boot(time.Now(), m.settings().CrashLoop, m.base.local.Capabilities.AcceptsRemoteConfig)
+	m.stored.boot(time.Now(), m.settings().CrashLoop, m.goodCounts())
 	// A trial that ended in order starts anew, when the good configuration is ready: until then nobody would hear if it
 	// could not even be read.
 	if t, about := m.stored.Trial, m.stored.TrialOf; t != nil && m.stored.drop() {
