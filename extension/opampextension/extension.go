@@ -90,14 +90,14 @@ func (e *opampExtension) Start(ctx context.Context, host component.Host) error {
 		return err
 	}
 	opts := agent.Options{StorageDirectory: e.cfg.Storage.Directory, InstanceUID: uid, Logger: e.set.Logger}
-	if manager := remoteconfig.Current(); manager != nil {
+	if manager := e.currentManager(); manager != nil {
 		opts.NewInstanceUID = manager.NewInstanceUID()
 	}
 	if e.session, err = agent.Acquire(e.sessionID(), opts, settings, e.wantRestart); err != nil {
 		return err
 	}
 	reload.Created(e.set.Resource, host.GetExtensions())
-	e.host, e.manager = host, remoteconfig.Current()
+	e.host, e.manager = host, e.currentManager()
 	e.session.SetDescription(describe(e.cfg.AgentDescription, e.set.Resource.Attributes()))
 	if components := availableComponents(host); components != nil && e.cfg.Capabilities.ReportsAvailableComponents {
 		e.session.SetComponents(components)
@@ -132,8 +132,7 @@ func (e *opampExtension) Start(ctx context.Context, host component.Host) error {
 // Shutdown gives the session back: in a reload it stays connected for the next run, else the server hears a goodbye.
 func (e *opampExtension) Shutdown(ctx context.Context) error {
 	if e.session == nil {
-		e.detachUnstarted()
-		return nil
+		return e.detachUnstarted()
 	}
 	if e.stop != nil {
 		e.stop()
@@ -152,7 +151,7 @@ func (e *opampExtension) Shutdown(ctx context.Context) error {
 		errs = errors.Join(errs, errOrphaned)
 	}
 	if e.manager != nil {
-		e.manager.Detach(again, e.failure.String())
+		errs = errors.Join(errs, e.manager.Detach(again, e.failure.String()))
 	}
 	e.executeReplaced()
 	return errs
@@ -165,6 +164,7 @@ func (e *opampExtension) Ready() error {
 	e.health.setReady(true)
 	e.wasReady.Store(true)
 	if e.manager != nil {
+		e.manager.Health(e.health.problems()) // what happened in the start counts from the start
 		e.manager.Ready()
 	}
 	return nil
@@ -241,10 +241,10 @@ func (e *opampExtension) capabilities() protobufs.AgentCapabilities {
 		{e.cfg.Capabilities.AcceptsOpAMPConnectionSettings, protobufs.AgentCapabilities_AgentCapabilities_AcceptsOpAMPConnectionSettings},
 		{e.cfg.Capabilities.ReportsConnectionSettingsStatus, protobufs.AgentCapabilities_AgentCapabilities_ReportsConnectionSettingsStatus},
 		{e.acceptsRemoteConfig(), protobufs.AgentCapabilities_AgentCapabilities_AcceptsRemoteConfig},
-		{e.manager != nil && e.cfg.Capabilities.ReportsOwnMetrics, protobufs.AgentCapabilities_AgentCapabilities_ReportsOwnMetrics},
-		{e.manager != nil && e.cfg.Capabilities.ReportsOwnTraces, protobufs.AgentCapabilities_AgentCapabilities_ReportsOwnTraces},
-		{e.manager != nil && e.cfg.Capabilities.ReportsOwnLogs, protobufs.AgentCapabilities_AgentCapabilities_ReportsOwnLogs},
-		{e.manager != nil && e.cfg.Capabilities.AcceptsOtherConnectionSettings, protobufs.AgentCapabilities_AgentCapabilities_AcceptsOtherConnectionSettings},
+		{e.acceptsRemoteConfig() && e.cfg.Capabilities.ReportsOwnMetrics, protobufs.AgentCapabilities_AgentCapabilities_ReportsOwnMetrics},
+		{e.acceptsRemoteConfig() && e.cfg.Capabilities.ReportsOwnTraces, protobufs.AgentCapabilities_AgentCapabilities_ReportsOwnTraces},
+		{e.acceptsRemoteConfig() && e.cfg.Capabilities.ReportsOwnLogs, protobufs.AgentCapabilities_AgentCapabilities_ReportsOwnLogs},
+		{e.acceptsRemoteConfig() && e.cfg.Capabilities.AcceptsOtherConnectionSettings, protobufs.AgentCapabilities_AgentCapabilities_AcceptsOtherConnectionSettings},
 		{e.installer != nil, protobufs.AgentCapabilities_AgentCapabilities_AcceptsPackages},
 		{e.installer != nil && e.cfg.Capabilities.ReportsPackageStatuses, protobufs.AgentCapabilities_AgentCapabilities_ReportsPackageStatuses},
 		{e.acceptsRemoteConfig() && e.cfg.Capabilities.ReportsRemoteConfig, protobufs.AgentCapabilities_AgentCapabilities_ReportsRemoteConfig},

@@ -162,6 +162,21 @@ func (h *healthTree) problems() map[string]remoteconfig.Problem {
 	return found
 }
 
+// starting are the components whose start has not come back yet, in order.
+func (h *healthTree) starting() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	found := map[string]bool{}
+	for _, components := range h.groups {
+		for name, c := range components {
+			if c.status == componentstatus.StatusStarting {
+				found[name] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(found))
+}
+
 func (c *componentHealth) report() *protobufs.ComponentHealth {
 	r := &protobufs.ComponentHealth{
 		Healthy: c.status == componentstatus.StatusOK, Status: c.status.String(),

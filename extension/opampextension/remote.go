@@ -29,7 +29,7 @@ func (e *opampExtension) attach() error {
 	}
 	session := e.session
 	e.manager.Attach(remoteconfig.Host{
-		Checker: checker, Logger: e.set.Logger, Grace: e.cfg.HealthGracePeriod, Note: e.health.setNote,
+		Checker: checker, Logger: e.set.Logger, Grace: e.cfg.HealthGracePeriod, Note: e.health.setNote, Starting: e.health.starting,
 		Reread:            e.wantReread,
 		ReportConnections: func(s remoteconfig.Status) { session.SetConnectionSettingsStatus(connectionsMessage(s)) },
 		Report:            func(s remoteconfig.Status) { session.SetRemoteConfigStatus(statusMessage(s)) },
@@ -42,10 +42,19 @@ func (e *opampExtension) attach() error {
 }
 
 // detachUnstarted is for a run in which this extension was not reached, because another one did not start.
-func (e *opampExtension) detachUnstarted() {
-	if manager := remoteconfig.Current(); manager != nil && reload.GoesOn() {
-		manager.Detach(true, "an extension did not start; the log of the Collector has the error")
+func (e *opampExtension) detachUnstarted() error {
+	if manager := e.currentManager(); manager != nil {
+		return manager.Unstarted(reload.GoesOn(), e.set.Logger)
 	}
+	return nil
+}
+
+// currentManager is nil for an extension that is not the one of the base file: there may be a second one, for a second server.
+func (e *opampExtension) currentManager() *remoteconfig.Manager {
+	if manager := remoteconfig.Current(); manager != nil && manager.IsFor(e.set.ID) {
+		return manager
+	}
+	return nil
 }
 
 func generation(hash []byte, files map[string]*protobufs.AgentConfigFile) *remoteconfig.Generation {

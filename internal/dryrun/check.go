@@ -1,6 +1,7 @@
 package dryrun
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,15 +18,17 @@ import (
 	"go.uber.org/zap"
 )
 
-// Limit is how long a dry run may take. Milliseconds are usual; a component that hangs when it is created must not hold up
-// the agent.
-const Limit = 30 * time.Second
+// defaultLimit is how long a dry run may take. Milliseconds are usual; a component that hangs when it is created must not
+// hold up the agent.
+const defaultLimit = 30 * time.Second
 
 // Checker checks configurations.
 type Checker struct {
 	Factories otelcol.Factories
 	BuildInfo component.BuildInfo
 	Logger    *zap.Logger
+	// Limit is how long a check may take; 0 is 30 s.
+	Limit time.Duration
 }
 
 // Result is what a configuration comes to.
@@ -38,9 +41,10 @@ type Result struct {
 }
 
 // Check resolves a configuration, creates all that it consists of, and throws it away again. A component that panics is an
-// error, and so is one that does not come back within Limit; its goroutine is lost then.
+// error, and so is one that does not come back within the limit; its goroutine is lost then.
 func (c Checker) Check(ctx context.Context, source Source) (*Result, error) {
-	ctx, cancel := context.WithTimeout(ctx, Limit)
+	limit := cmp.Or(c.Limit, defaultLimit)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var result *Result
 	done := make(chan error, 1) // of an abandoned check nobody reads
@@ -56,7 +60,7 @@ func (c Checker) Check(ctx context.Context, source Source) (*Result, error) {
 		if errors.Is(ctx.Err(), context.Canceled) {
 			return nil, ctx.Err()
 		}
-		return nil, fmt.Errorf("the check has not ended within %v: a component hangs when it is created", Limit)
+		return nil, fmt.Errorf("the check has not ended within %v: a component hangs when it is created", limit)
 	}
 }
 

@@ -52,7 +52,8 @@ func factoriesOf[F component.Factory, M any](host hostcapabilities.ComponentFact
 
 // Aliases are all names of a component's type, itself included: `otlp` and `otlp_grpc` are one exporter. kind is the name of
 // the section, such as "exporters".
-func Aliases(f otelcol.Factories, kind, name string) []string {
+func (c Checker) Aliases(kind, name string) []string {
+	f := c.Factories
 	switch kind {
 	case "receivers":
 		return aliasesOf(f.Receivers, name)

@@ -17,7 +17,8 @@ import (
 // createTelemetry creates the providers of the Collector's own telemetry and ends them at once. Readers that open a port
 // are left out: the port is taken, by the service that runs.
 func (c Checker) createTelemetry(ctx context.Context, cfg component.Config) error {
-	// What was created has nothing to say: it must not connect to anything when it is ended.
+	// Metrics would be sent when their provider is ended: it gets a context that has ended. There are no logs and no spans to
+	// send, and with such a context the goroutines of their providers would stay.
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
 	base := telemetry.Settings{BuildInfo: c.BuildInfo}
@@ -37,7 +38,7 @@ func (c Checker) createTelemetry(ctx context.Context, cfg component.Config) erro
 	if _, shutdown, err := c.Factories.Telemetry.CreateLogger(ctx, telemetry.LoggerSettings{Settings: base, BuildZapLogger: buildAndClose}, cfg); err != nil {
 		errs = errors.Join(errs, fmt.Errorf("service::telemetry::logs: %w", err))
 	} else {
-		_ = shutdown(ended)
+		_ = shutdown(ctx)
 	}
 	views := func(configtelemetry.Level) []otelconf.View { return nil }
 	if meters, err := c.Factories.Telemetry.CreateMeterProvider(ctx, telemetry.MeterSettings{Settings: base, Logger: zap.NewNop(), DefaultViews: views}, cfg); err != nil {
@@ -48,7 +49,7 @@ func (c Checker) createTelemetry(ctx context.Context, cfg component.Config) erro
 	if tracers, err := c.Factories.Telemetry.CreateTracerProvider(ctx, telemetry.TracerSettings{Settings: base, Logger: zap.NewNop()}, cfg); err != nil {
 		errs = errors.Join(errs, fmt.Errorf("service::telemetry::traces: %w", err))
 	} else {
-		_ = tracers.Shutdown(ended)
+		_ = tracers.Shutdown(ctx)
 	}
 	return errs
 }

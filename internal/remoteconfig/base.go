@@ -35,6 +35,9 @@ type local struct {
 		Directory string `mapstructure:"directory"`
 	} `mapstructure:"storage"`
 	RemoteConfig Settings `mapstructure:"remote_config"`
+	Capabilities struct {
+		AcceptsRemoteConfig bool `mapstructure:"accepts_remote_config"`
+	} `mapstructure:"capabilities"`
 }
 
 // DefaultDirectory is where state is kept unless storage::directory says otherwise.
@@ -87,10 +90,16 @@ func (b *base) find(ctx context.Context) error {
 	return b.resolve(ctx, section)
 }
 
+// isFor says whether this is the id of the OpAMP extension, however it is written in the file.
+func (b *base) isFor(id component.ID) bool {
+	var own component.ID
+	return own.UnmarshalText([]byte(b.extension)) == nil && own == id
+}
+
 // resolve decodes the parts of the extension's section that are needed here.
 func (b *base) resolve(ctx context.Context, section map[string]any) error {
 	part := map[string]any{}
-	for _, key := range []string{"storage", "remote_config", "server", "instance_uid"} {
+	for _, key := range []string{"storage", "remote_config", "capabilities", "server", "instance_uid"} {
 		if value, ok := section[key]; ok {
 			part[key] = value
 		}
@@ -104,6 +113,7 @@ func (b *base) resolve(ctx context.Context, section map[string]any) error {
 		return fmt.Errorf("extensions::%s: %w", b.extension, err)
 	}
 	b.local.Storage.Directory, b.local.RemoteConfig = DefaultDirectory, DefaultSettings()
+	b.local.Capabilities.AcceptsRemoteConfig = true
 	if err := conf.Unmarshal(&b.local, confmap.WithIgnoreUnused()); err != nil {
 		return fmt.Errorf("extensions::%s: %w", b.extension, err)
 	}

@@ -1,6 +1,7 @@
 package remoteconfig
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,9 +20,16 @@ import (
 // stateFile is the name of the state file in the storage directory.
 const stateFile = "remote-config.json"
 
+// Checker makes dry runs: see dryrun.Checker.
+type Checker interface {
+	Check(ctx context.Context, source dryrun.Source) (*dryrun.Result, error)
+	Resolve(ctx context.Context, source dryrun.Source) (*dryrun.Result, error)
+	Aliases(kind, name string) []string
+}
+
 // Host is what the extension of one run brings.
 type Host struct {
-	Checker dryrun.Checker
+	Checker Checker
 	Logger  *zap.Logger
 	// Report and ReportConnections tell the server; they must not block.
 	Report, ReportConnections func(Status)
@@ -29,6 +37,8 @@ type Host struct {
 	Note func(string)
 	// Reread has the effective configuration reported anew: a partial reload tells nobody of it.
 	Reread func()
+	// Starting names the components whose start has not come back yet.
+	Starting func() []string
 	// Grace is how long a component may have a recoverable error.
 	Grace time.Duration
 }
@@ -54,6 +64,7 @@ const (
 type run struct {
 	generation *Generation
 	digest     string // of the merged configuration
+	ready      bool
 }
 
 // Manager decides which configuration the Collector of one base file runs. Its methods are called by the provider, by the
@@ -63,6 +74,8 @@ type Manager struct {
 	path   string
 	runner bool         // a failed start comes back through Ended
 	exec   func() error // executes the process again; it returns only when it could not
+	kill   func() error // ends the process at once, as a crash would
+	write  func(path string, state any) error
 	wake   chan struct{}
 
 	mu       sync.Mutex // guards all below
@@ -74,6 +87,7 @@ type Manager struct {
 	newUID   uuid.UUID // of this agent, unless it has one
 	damage   error     // of the state file
 	stored   stored
+	unsaved  bool // stored is not on disk
 
 	base     *base
 	fallback *base          // to return to when base does not start
@@ -88,7 +102,9 @@ type Manager struct {
 	partial  bool           // phaseStarting, but the service was not taken down: only receivers change, or it will be
 	closing  bool           // the run ends in order
 	fatal    error          // a component has ended the run
-	failures int            // of the base file alone, since it was last ready
+	outlived bool           // the run of fatal: its configuration is not the one that was given last
+	asked    bool           // this run of the Collector has asked for a configuration
+	failures []time.Time    // of runs that nothing else was to blame for
 	phase    phase
 	deadline time.Time   // phaseStarting
 	timer    *time.Timer // calls tick
@@ -98,9 +114,10 @@ type Manager struct {
 	dirty    time.Time          // phaseSoaking: since when something does
 }
 
-func newManager(path string, exec func() error) *Manager {
-	m := &Manager{path: path, exec: exec, wake: make(chan struct{}, 1), host: Host{
+func newManager(path string) *Manager {
+	m := &Manager{path: path, exec: executeAgain, kill: killSelf, write: statefile.Write, wake: make(chan struct{}, 1), host: Host{
 		Logger: zap.NewNop(), Report: func(Status) {}, ReportConnections: func(Status) {}, Note: func(string) {}, Reread: func() {},
+		Starting: func() []string { return nil },
 	}}
 	m.timer = time.AfterFunc(time.Hour, m.tick)
 	m.timer.Stop()
@@ -115,7 +132,12 @@ func (m *Manager) load() {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		m.damage, m.stored = err, stored{}
 	}
-	m.stored.boot(time.Now(), m.settings().CrashLoop)
+	m.stored.boot(time.Now(), m.settings().CrashLoop, m.base.wanted(&m.stored) != nil)
+	// A trial that ended in order starts anew, when the good configuration is ready: until then nobody would hear if it
+	// could not even be read.
+	if t, about := m.stored.Trial, m.stored.TrialOf; t != nil && m.stored.drop() {
+		m.again(t, about)
+	}
 	m.newUID, _ = uuid.NewV7() // without randomness the extension will say so
 }
 
@@ -135,17 +157,27 @@ func (m *Manager) persist() error {
 	if !m.attached {
 		return nil
 	}
-	if err := statefile.Write(m.statePath(), m.stored); err != nil {
-		m.host.Logger.Error("The state of the remote configuration cannot be kept.", zap.Error(err))
+	err := m.write(m.statePath(), m.stored)
+	if m.unsaved = err != nil; m.unsaved {
 		return fmt.Errorf("the state of the remote configuration cannot be kept: %w", err)
 	}
 	return nil
 }
 
-// settle persists and reports. A state that cannot be written has been logged; what is reported is true all the same. The
-// caller holds mu.
+// save persists what could not be persisted when it was time to.
+func (m *Manager) save() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.unsaved {
+		_ = m.persist()
+	}
+}
+
+// settle persists and reports. What is reported is true although it may not be on disk yet: see save. The caller holds mu.
 func (m *Manager) settle() {
-	_ = m.persist()
+	if err := m.persist(); err != nil {
+		m.host.Logger.Error("The state of the remote configuration is kept in memory only.", zap.Error(err))
+	}
 	m.report()
 }
 
@@ -172,9 +204,15 @@ func (m *Manager) Attach(host Host) {
 			err := statefile.Read(m.statePath(), &stored{})
 			host.Logger.Error("The state of the remote configuration was damaged: the base file runs until the server sends a configuration again.", zap.Error(err))
 		}
-		m.stored.Running = true
-		_ = m.persist()
+		m.stored.Running, m.unsaved = true, true
 		m.deadline = time.Now().Add(m.settings().StartTimeout)
+	}
+	if m.stored.Trial != nil && m.base.wanted(&m.stored) == nil {
+		m.stored.drop()
+		m.unsaved = true
+	}
+	if m.unsaved {
+		m.settle()
 	}
 	if m.stop == nil {
 		m.stop = m.work()
@@ -187,47 +225,72 @@ func (m *Manager) Attach(host Host) {
 }
 
 // Detach is called when the extension is shut down; again says that the process will run the Collector again. failed is
-// why it did not start, if it did not. It may not return: a Collector without a runner executes itself.
-func (m *Manager) Detach(again bool, failed string) {
+// why it did not start, if it did not. It may not return: a Collector without a runner executes itself. An error is a
+// component's fatal one, of which the Collector makes exit code 0.
+func (m *Manager) Detach(again bool, failed string) error {
 	m.mu.Lock()
-	stop := m.detach(again, failed)
-	m.mu.Unlock()
-	if stop != nil {
-		stop()
+	if m.runner && !m.closing {
+		m.mu.Unlock()
+		return nil // ended decides
 	}
-}
-
-// detach returns how to end the goroutine when this is the end. The caller holds mu.
-func (m *Manager) detach(again bool, failed string) (stop func()) {
 	switch {
-	case m.runner && (again || m.fatal != nil):
-		return nil // Ended decides
-	case m.fatal != nil:
+	case m.fatal != nil && !m.outlived && !again:
 		m.leave(StageHealth, m.fatal.Error())
 	case m.phase == phaseStarting:
 		m.leave(StageStart, failed)
 	}
 	if again {
+		m.mu.Unlock()
 		return nil
 	}
+	err, stop := m.fatal, m.finish()
+	m.mu.Unlock()
+	stop()
+	return err
+}
+
+// Unstarted is Detach for a run in which the extension was not reached, because another one did not start. (A dry run does
+// not start extensions either, but there is none before the first Attach.)
+func (m *Manager) Unstarted(again bool, log *zap.Logger) error {
+	m.mu.Lock()
+	if first := !m.attached; m.runner || !again && !first {
+		m.mu.Unlock()
+		return nil
+	} else if first {
+		m.attached, m.host.Logger = true, log
+	}
+	m.mu.Unlock()
+	return m.Detach(again, "an extension did not start; the log of the Collector has the error")
+}
+
+// finish is the end of the process in order; stop ends the goroutine. The caller holds mu.
+func (m *Manager) finish() (stop func()) {
 	m.timer.Stop()
-	m.stored.Running = false
-	_ = m.persist()
+	if m.stored.Running && !m.outlived { // else a crash: where configurations cannot be changed, that has to be counted
+		m.stored.Running = false
+		_ = m.persist()
+	}
 	stop, m.stop = m.stop, nil
+	if stop == nil {
+		return func() {}
+	}
 	return stop
 }
 
-// leave blames the configuration and executes the process again, if there is another one to run. The caller holds mu.
-func (m *Manager) leave(stage Stage, reason string) {
+// leave blames the configuration and executes the process again, if there is another one to run. It says whether there is
+// one, and returns if that is left to the service manager. The caller holds mu.
+func (m *Manager) leave(stage Stage, reason string) bool {
 	if !m.blame(stage, reason) {
-		return
+		return false
 	}
+	m.phase = phaseReloading // what was blamed is not blamed again
 	m.stored.Running = false
 	_ = m.persist()
 	if m.settings().OnFailedStart == OnFailedStartExit {
-		return
+		return true
 	}
 	m.host.Logger.Warn("Executing the Collector again, with another configuration.", zap.String("stage", string(stage)), zap.String("reason", reason))
 	_ = m.host.Logger.Sync()
 	m.host.Logger.Error("The Collector cannot be executed again: its service manager must start it.", zap.Error(m.exec()))
+	return true
 }

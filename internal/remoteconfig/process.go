@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/collector/component"
 	"go.uber.org/zap"
 
 	"github.com/collie-otel/collie/internal/dryrun"
@@ -32,7 +33,7 @@ func Open(path string) (*Manager, error) {
 		}
 		return m, nil
 	}
-	current.manager = newManager(path, executeAgain)
+	current.manager = newManager(path)
 	current.manager.runner = current.runner
 	return current.manager, nil
 }
@@ -47,6 +48,13 @@ func Current() *Manager {
 // ExecuteAgain replaces the process by a new run of the executable at the same place: same PID, same arguments, same
 // environment. It returns only when that fails.
 func ExecuteAgain() error { return executeAgain() }
+
+// IsFor says whether this is the extension that the base file names; any other one has nothing to do with the Manager.
+func (m *Manager) IsFor(id component.ID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.base != nil && m.base.isFor(id)
+}
 
 // again is the pause before a configuration that has failed is tried once more.
 const again = time.Second
@@ -75,19 +83,37 @@ func Run(collector func() error) error {
 // ended decides what follows on the end of a run.
 func (m *Manager) ended(err error) (retry bool, wait time.Duration, _ error) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.watch = nil
+	retry, wait, err = m.decide(err)
+	stop := func() {}
+	if !retry {
+		stop = m.finish()
+	}
+	m.mu.Unlock()
+	stop()
+	return retry, wait, err
+}
+
+// decide is ended; the caller holds mu.
+func (m *Manager) decide(err error) (retry bool, wait time.Duration, _ error) {
 	if m.closing || err == nil && m.fatal == nil {
 		return false, 0, err
 	}
-	err = errors.Join(err, m.fatal)
-	if m.phase == phaseReloading {
+	stage, outlived, asked := StageStart, m.outlived, m.asked
+	switch {
+	case m.phase == phaseStarting && outlived:
+		outlived = false // it has not come to that: the new one did not start
+	case m.fatal != nil:
+		stage, err = StageHealth, errors.Join(err, m.fatal)
+	}
+	m.watch, m.fatal, m.outlived, m.asked = nil, nil, false, false
+	switch {
+	case m.base == nil:
+		return false, 0, err // it has not been read yet
+	case !asked: // something beside it cannot be read: a second file, say
+		return m.wasReady && m.failed(time.Now()), again, err
+	case outlived || m.phase == phaseReloading:
 		m.host.Logger.Error("The old configuration did not end well; the new one is started.", zap.Error(err))
 		return true, 0, nil
-	}
-	stage := StageStart
-	if m.fatal != nil {
-		stage = StageHealth
 	}
 	running := m.running.generation
 	if !m.blame(stage, err.Error()) {
@@ -143,4 +169,13 @@ func (m *Manager) Preview(ctx context.Context, g *Generation) (effective *dryrun
 	}
 	effective, err = checker.Resolve(ctx, m.source(merged.conf))
 	return effective, StageDryRun, err
+}
+
+// killSelf is for a process that nothing else can end.
+func killSelf() error {
+	self, err := os.FindProcess(os.Getpid())
+	if err != nil {
+		return err
+	}
+	return self.Kill()
 }

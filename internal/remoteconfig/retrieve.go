@@ -12,7 +12,6 @@ import (
 	"go.uber.org/zap"
 	"go.yaml.in/yaml/v3"
 
-	"github.com/collie-otel/collie/internal/dryrun"
 	"github.com/collie-otel/collie/internal/overlay"
 	"github.com/collie-otel/collie/internal/reload"
 )
@@ -31,18 +30,22 @@ func (m *Manager) Retrieve(ctx context.Context, watch confmap.WatcherFunc) (*con
 	case err != nil:
 		m.refuseBase(changed, err)
 	case changed != nil:
-		m.takeBase(changed)
+		m.adopt(changed)
 	}
 	merged, generation, err := m.choose()
 	if err != nil {
 		return nil, err
 	}
 	m.running = run{generation: generation, digest: digest(merged)}
-	m.phase, m.fatal, m.closing, m.watch = phaseStarting, nil, false, watch
+	m.phase, m.asked, m.closing, m.watch = phaseStarting, true, false, watch
+	m.outlived = m.fatal != nil // the Collector has not heard of it yet, and will end this run for it
 	if m.runner {
 		reload.Expect(true) // until Closing says otherwise
 	}
 	m.partial = m.wasReady && !m.down
+	if m.onTrial() {
+		m.failing = nil // it is not told of errors of the run before
+	}
 	if m.attached {
 		limit := m.settings().StartTimeout
 		if m.partial {
@@ -58,27 +61,55 @@ func (m *Manager) Retrieve(ctx context.Context, watch confmap.WatcherFunc) (*con
 // (feature gate service.partialReload). It tells nobody when it can.
 const partialLimit = time.Second
 
-// reread reads the base file. Of a Collector that runs already it returns only a changed one, and checks it: the service
-// is down at this moment, and must come back whatever the file says.
-func (m *Manager) reread(ctx context.Context) (changed *base, err error) {
+// reread reads the base file. Of a Collector that runs already it checks a changed one: the service is down at this moment,
+// and must come back whatever the file says. It returns nil when the file is to stay as it was read before.
+func (m *Manager) reread(ctx context.Context) (*base, error) {
 	m.mu.Lock()
-	accepted, generation, checker := m.base, m.stored.current(), m.host.Checker
-	badBase, checked := m.badBase, m.attached
+	accepted, badBase, checked, checker := m.base, m.badBase, m.attached, m.host.Checker
+	// One change at a time: else nobody could tell which of two is bad.
+	untried := m.fallback != nil || m.stored.Trial != nil && !(m.onTrial() && m.running.ready)
 	m.mu.Unlock()
+	if accepted != nil && untried {
+		return nil, nil
+	}
 	b, err := readBase(ctx, m.path)
-	if accepted == nil || err != nil {
+	if accepted == nil || err != nil || b.sum == accepted.sum {
 		return b, err
 	}
-	if b.sum == accepted.sum || b.sum == badBase {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		m.sameBase(b)
+	if b.sum == badBase {
 		return nil, nil
 	}
 	if checked {
-		_, _, err = m.check(ctx, checker, b, generation)
+		_, _, err = m.check(ctx, checker, b, m.wanted(b))
 	}
 	return b, err
+}
+
+// adopt takes a base file that has passed the checks, or is the accepted one again. The caller holds mu.
+func (m *Manager) adopt(b *base) {
+	if b.sum != m.base.sum {
+		m.host.Logger.Info("The base configuration has changed.", zap.String("file", m.path))
+		m.fallback, m.base = m.base, b
+	}
+	m.badBase = [sha256.Size]byte{}
+	if m.note != "" {
+		m.setNote("")
+	}
+}
+
+// wanted is what is to run with a base file.
+func (m *Manager) wanted(b *base) *Generation {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return b.wanted(&m.stored)
+}
+
+// wanted is nothing where remote configuration is not accepted: what is stored waits for it to be accepted again.
+func (b *base) wanted(s *stored) *Generation {
+	if !b.local.Capabilities.AcceptsRemoteConfig {
+		return nil
+	}
+	return s.current()
 }
 
 // refuseBase goes on with the base file that was accepted before, and says so. The caller holds mu.
@@ -90,44 +121,23 @@ func (m *Manager) refuseBase(b *base, err error) {
 	m.setNote(fmt.Sprintf("the changed file %s is refused: %v", m.path, err))
 }
 
-// takeBase runs a changed base file next; it is given up if it does not start. The caller holds mu.
-func (m *Manager) takeBase(b *base) {
-	m.fallback, m.base = m.base, b
-	m.forgive()
-}
-
-// sameBase is for a file that needs no decision: it is the refused one, or again the one that runs. The caller holds mu.
-func (m *Manager) sameBase(b *base) {
-	if b.sum == m.base.sum {
-		m.forgive()
-	}
-}
-
-// forgive takes back what was said of a refused base file, which is no longer there. The caller holds mu.
-func (m *Manager) forgive() {
-	m.badBase = [32]byte{}
-	if m.note != "" {
-		m.host.Logger.Info("The base configuration is no longer refused.", zap.String("file", m.path))
-		m.setNote("")
-	}
-}
-
-// choose merges what is to run. A configuration that cannot be merged with this base file is left for the one before it.
-// The caller holds mu.
+// choose merges what is to run. A configuration that this base file forbids, or that cannot be merged with it, is left for
+// the one before it. The caller holds mu.
 func (m *Manager) choose() (map[string]any, *Generation, error) {
 	for {
-		g := m.stored.current()
-		merged, err := m.merge(m.base, g)
+		g := m.base.wanted(&m.stored)
+		merged, stage, err := m.combine(m.base, g, m.aliases)
 		if err == nil {
 			return merged.conf, g, nil
 		}
 		if g == nil {
 			return nil, nil, err
 		}
+		m.unsaved = true // until the extension starts: this may be `validate`
 		if m.stored.Trial != nil {
-			m.stored.refuseTrial(time.Now(), StageMerge, err.Error())
+			m.refuseTrial(stage, err.Error())
 		} else {
-			m.stored.demote(time.Now(), StageMerge, err.Error())
+			m.stored.demote(time.Now(), stage, err.Error())
 		}
 	}
 }
@@ -142,10 +152,8 @@ func digest(merged map[string]any) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// check passes a configuration through policy, merge and dry run, and says where it failed. Files that it refers to are
-// on disk afterwards.
-func (m *Manager) check(ctx context.Context, checker dryrun.Checker, b *base, g *Generation) (*mergeResult, Stage, error) {
-	aliases := func(kind, name string) []string { return dryrun.Aliases(checker.Factories, kind, name) }
+// combine merges what the local policy allows. Without a Collector that runs there are no aliases.
+func (m *Manager) combine(b *base, g *Generation, aliases func(kind, name string) []string) (*mergeResult, Stage, error) {
 	remote, err := overlay.Remote(g.files())
 	if err != nil {
 		return nil, StageMerge, err
@@ -157,8 +165,23 @@ func (m *Manager) check(ctx context.Context, checker dryrun.Checker, b *base, g 
 		return nil, StagePolicy, fmt.Errorf("extensions::%s: a second OpAMP extension, beside %s of the base file", id, b.extension)
 	}
 	merged, err := m.merge(b, g)
+	return merged, StageMerge, err
+}
+
+// aliases are those that the last run knew. The caller holds mu.
+func (m *Manager) aliases(kind, name string) []string {
+	if m.host.Checker == nil {
+		return nil
+	}
+	return m.host.Checker.Aliases(kind, name)
+}
+
+// check passes a configuration through policy, merge and dry run, and says where it failed. Files that it refers to are
+// on disk afterwards.
+func (m *Manager) check(ctx context.Context, checker Checker, b *base, g *Generation) (*mergeResult, Stage, error) {
+	merged, stage, err := m.combine(b, g, checker.Aliases)
 	if err != nil {
-		return nil, StageMerge, err
+		return nil, stage, err
 	}
 	if err := writeFiles(&merged.files); err != nil {
 		return nil, StageState, err

@@ -141,8 +141,8 @@ func (s *stored) current() *Generation {
 	return s.Good
 }
 
-// boot is what a new process makes of what the last one has left. A trial that ended in order starts anew.
-func (s *stored) boot(now time.Time, loop CrashLoop) {
+// boot is what a new process makes of what the last one has left. accepted says whether any of it is to run at all.
+func (s *stored) boot(now time.Time, loop CrashLoop, accepted bool) {
 	if !s.Running {
 		return
 	}
@@ -151,20 +151,36 @@ func (s *stored) boot(now time.Time, loop CrashLoop) {
 		s.refuseTrial(now, StageCrash, "the process ended while it ran this configuration for the first time")
 		return
 	}
-	s.crashed(now, loop, "the process crashed")
+	if accepted {
+		s.crashed(now, loop, "the process crashed")
+	}
+}
+
+// drop ends a trial without a verdict: the server may offer it again. It says whether the server waits for one.
+func (s *stored) drop() (awaited bool) {
+	last := s.status(s.TrialOf)
+	if awaited = bytes.Equal(last.Hash, s.Trial.hash(s.TrialOf)); awaited {
+		*last = Status{}
+	}
+	s.Trial = nil
+	return awaited
 }
 
 // crashed counts a crash, or a failed start, of the good configuration, and takes it back when there are too many. It says
 // whether it did.
 func (s *stored) crashed(now time.Time, loop CrashLoop, what string) bool {
-	s.Crashes = slices.DeleteFunc(s.Crashes, func(t time.Time) bool { return now.Sub(t) > loop.Within })
-	s.Crashes = append(s.Crashes, now)
+	s.Crashes = append(recent(s.Crashes, now, loop.Within), now)
 	if len(s.Crashes) < loop.Crashes || s.Good == nil {
 		s.Crashes = s.Crashes[max(0, len(s.Crashes)-loop.Crashes):]
 		return false
 	}
 	s.demote(now, StageCrash, fmt.Sprintf("%s, for the %d. time within %v", what, len(s.Crashes), loop.Within))
 	return true
+}
+
+// recent leaves out what was long ago, or is to come after the clock was set back.
+func recent(times []time.Time, now time.Time, within time.Duration) []time.Time {
+	return slices.DeleteFunc(times, func(t time.Time) bool { return now.Sub(t) > within || t.After(now) })
 }
 
 // demote takes the good configuration back, for the one before it.
@@ -183,10 +199,16 @@ func (s *stored) refuseTrial(now time.Time, stage Stage, reason string) {
 	s.Trial = nil
 }
 
-// refuse remembers a bad configuration and makes FAILED the last word on it.
+// refuse remembers a bad configuration and makes FAILED the last word on it. It is not returned to either.
 func (s *stored) refuse(now time.Time, about subject, hash []byte, stage Stage, reason string) {
 	message := string(stage) + ": " + reason
-	*s.status(about) = Status{Hash: hash, Outcome: Failed, Message: message}
+	s.amend(about, Status{Hash: hash, Outcome: Failed, Message: message})
+	if stage == StageState {
+		return // the disk was bad
+	}
+	if s.Previous.is(about, hash) {
+		s.Previous = nil
+	}
 	s.Bad = slices.DeleteFunc(s.Bad, func(r refusal) bool { return r.About == about && bytes.Equal(r.Hash, hash) })
 	s.Bad = append([]refusal{{About: about, Hash: hash, Message: message, At: now}}, s.Bad...)
 	s.Bad = s.Bad[:min(len(s.Bad), mostRefusals)]
@@ -198,6 +220,23 @@ func (s *stored) status(about subject) *Status {
 		return &s.Connections
 	}
 	return &s.Status
+}
+
+// amend changes the last word on a subject, unless it is about what the server has offered since.
+func (s *stored) amend(about subject, word Status) {
+	if last := s.status(about); bytes.Equal(last.Hash, word.Hash) {
+		*last = word
+	}
+}
+
+// arrive says that the good configuration runs, if the server still waits for it; it returns whether it did.
+func (s *stored) arrive() (news bool) {
+	for _, about := range []subject{aboutConfig, aboutConnections} {
+		if last := s.status(about); s.Trial == nil && last.Outcome == Applying && s.Good.is(about, last.Hash) {
+			last.Outcome, news = Applied, true
+		}
+	}
+	return news
 }
 
 // refused finds why a configuration is known to be bad.
@@ -223,8 +262,5 @@ func (s *stored) promote(ignored string) {
 		s.Previous = s.Good
 	}
 	s.Good, s.Trial, s.Crashes = s.Trial, nil, nil
-	// A later offer may have been refused meanwhile: its FAILED stays the last word.
-	if last := s.status(s.TrialOf); bytes.Equal(last.Hash, hash) {
-		*last = Status{Hash: hash, Outcome: Applied, Message: ignored}
-	}
+	s.amend(s.TrialOf, Status{Hash: hash, Outcome: Applied, Message: ignored})
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -14,6 +15,10 @@ func (m *Manager) NotReady() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.down = true
+	m.timer.Stop()
+	if m.fatal == nil && !m.busy() {
+		m.phase = phaseReloading // offers wait, and so does a verdict
+	}
 }
 
 // Ready is called when all pipelines run.
@@ -25,7 +30,7 @@ func (m *Manager) Ready() {
 
 // ready is Ready; the caller holds mu.
 func (m *Manager) ready() {
-	m.wasReady, m.down, m.fallback, m.failures = true, false, nil, 0
+	m.wasReady, m.running.ready, m.down, m.fallback = true, true, false, nil
 	m.timer.Stop()
 	if m.phase != phaseStarting {
 		return // a reload was asked for meanwhile
@@ -34,6 +39,9 @@ func (m *Manager) ready() {
 	if m.onTrial() {
 		m.phase, m.clean, m.dirty = phaseSoaking, time.Now(), time.Time{}
 		m.judge()
+	}
+	if m.stored.arrive() {
+		m.settle()
 	}
 	m.nudge()
 }
@@ -48,16 +56,18 @@ func (m *Manager) Health(failing map[string]Problem) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.failing = failing
-	if m.phase == phaseSoaking {
+	if m.phase == phaseSoaking && !m.down {
 		m.judge()
 	}
 }
 
-// Fatal takes the error with which a component ends the run.
+// Fatal takes the error with which a component ends the run. One that calls its own end an error changes nothing.
 func (m *Manager) Fatal(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.fatal = err
+	if !m.closing {
+		m.fatal, m.outlived = err, false
+	}
 }
 
 // tick is called by the timer.
@@ -135,36 +145,58 @@ func (m *Manager) promote() {
 // giveUp ends the trial of a configuration that runs: back to the one before. The caller holds mu.
 func (m *Manager) giveUp(reason string) {
 	m.host.Logger.Error("The remote configuration is bad: the Collector returns to the one before.", zap.String("reason", reason))
-	m.stored.refuseTrial(time.Now(), StageHealth, reason)
+	m.refuseTrial(StageHealth, reason)
 	m.settle()
 	m.reload()
 }
 
-// hung is for a start that does not end: nothing but a new process helps. The caller holds mu.
-func (m *Manager) hung() {
-	reason := fmt.Sprintf("not ready within %v: a component hangs while it starts", m.settings().StartTimeout)
-	m.host.Logger.Error("The Collector does not become ready.", zap.String("reason", reason))
-	m.leave(StageStart, reason)
+// refuseTrial ends a trial badly: its errors are not those of what runs next. The caller holds mu.
+func (m *Manager) refuseTrial(stage Stage, reason string) {
+	m.stored.refuseTrial(time.Now(), stage, reason)
+	m.failing = m.baseline
 }
 
-// mostFailures is how often the base file alone is tried again in a process in which it has run before.
+// hung is for a start that does not end: nothing but a new process helps. The caller holds mu.
+func (m *Manager) hung() {
+	who := strings.Join(m.host.Starting(), ", ")
+	if who == "" {
+		who = "a component"
+	}
+	reason := fmt.Sprintf("not ready within %v: %s hangs while it starts", m.settings().StartTimeout, who)
+	m.host.Logger.Error("The Collector does not become ready.", zap.String("reason", reason))
+	if m.leave(StageStart, reason) {
+		m.host.Logger.Error("A process that hangs does not end by itself, and is killed.")
+		_ = m.host.Logger.Sync()
+		if err := m.kill(); err != nil {
+			m.host.Logger.Error("The process cannot be killed.", zap.Error(err))
+		}
+	}
+}
+
+// mostFailures is how many runs may fail that nothing is to blame for, such as those of the base file alone, within the time
+// of a crash loop, until the process ends.
 const mostFailures = 3
+
+// failed counts such a run, and says whether there may be another one. The caller holds mu.
+func (m *Manager) failed(now time.Time) bool {
+	m.failures = append(recent(m.failures, now, m.settings().CrashLoop.Within), now)
+	return len(m.failures) < mostFailures
+}
 
 // blame draws the consequence of a configuration that did not start, or has ended its run, and says whether there is
 // something else to try. The caller holds mu.
 func (m *Manager) blame(stage Stage, reason string) (again bool) {
 	now := time.Now()
 	switch {
-	case m.onTrial():
-		m.stored.refuseTrial(now, stage, reason)
-	case m.fallback != nil:
+	case m.fallback != nil: // what ran before, ran with that one
 		m.refuseBase(m.base, fmt.Errorf("%s: %s", stage, reason))
 		m.base, m.fallback = m.fallback, nil
-	case m.running.generation != nil:
+	case m.onTrial():
+		m.refuseTrial(stage, reason)
+	case m.running.generation == nil:
+		return m.runner && m.wasReady && m.failed(now)
+	case m.running.generation == m.stored.Good:
 		m.stored.crashed(now, m.settings().CrashLoop, string(stage)+": "+reason)
-	default:
-		m.failures++
-		return m.wasReady && m.failures < mostFailures
 	}
 	m.host.Logger.Error("A configuration failed.", zap.String("stage", string(stage)), zap.String("reason", reason))
 	m.settle()

@@ -69,9 +69,11 @@ func (m *Manager) work() (stop func()) {
 					m.consider(ctx, g, about)
 				}
 			case <-ticker.C:
+				m.save()
 				now, err := os.Stat(m.path)
-				if err != nil {
-					continue // being replaced, or gone: what runs, runs
+				if err != nil { // being replaced, or gone: what runs, runs
+					seen, settled = nil, nil
+					continue
 				}
 				if same(now, seen) && !same(now, settled) && m.lookAtBase(ctx) {
 					settled = now
@@ -98,6 +100,10 @@ func (m *Manager) busy() bool { return m.phase == phaseReloading || m.phase == p
 func (m *Manager) take() (*Generation, subject) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if !m.base.local.Capabilities.AcceptsRemoteConfig {
+		m.offered, m.offers = nil, nil
+		return nil, ""
+	}
 	current := m.stored.current()
 	waits := func(about subject) bool { return m.busy() || m.stored.Trial != nil && m.stored.TrialOf != about }
 	if m.offered != nil && !waits(aboutConfig) {
@@ -121,7 +127,10 @@ func (m *Manager) take() (*Generation, subject) {
 // consider decides on an offer: known, refused, or on trial.
 func (m *Manager) consider(ctx context.Context, g *Generation, about subject) {
 	m.mu.Lock()
-	if m.known(g, about) {
+	if m.busy() {
+		m.again(g, about)
+	}
+	if m.busy() || m.known(g, about) {
 		m.mu.Unlock()
 		return
 	}
@@ -133,10 +142,11 @@ func (m *Manager) consider(ctx context.Context, g *Generation, about subject) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
-	case err != nil:
-		m.refuse(g, about, stage, err)
+	case ctx.Err() != nil: // the process ends; the server will offer it again
 	case m.busy() || m.base != b: // the Collector was reloaded meanwhile: once more
 		m.again(g, about)
+	case err != nil:
+		m.refuse(g, about, stage, err)
 	default:
 		m.begin(g, about, merged)
 	}
@@ -155,10 +165,21 @@ func (m *Manager) again(g *Generation, about subject) {
 // known answers an offer that needs no work. The caller holds mu.
 func (m *Manager) known(g *Generation, about subject) bool {
 	hash := g.hash(about)
-	if current := m.stored.current(); current.is(about, hash) {
-		if m.stored.Trial == nil || m.stored.TrialOf != about {
-			m.repeat(about, Status{Hash: hash, Outcome: Applied})
+	onTrial := m.stored.Trial != nil && m.stored.TrialOf == about
+	if m.stored.current().is(about, hash) {
+		word := Status{Hash: hash, Outcome: Applied}
+		if onTrial {
+			word.Outcome = Applying
 		}
+		m.repeat(about, word)
+		return true
+	}
+	if onTrial && m.stored.Good.is(about, hash) { // that one needs no trial
+		m.host.Logger.Info("Returning to the good remote configuration.", zap.String("about", string(about)), hashField(hash))
+		m.stored.Trial, m.failing = nil, m.baseline
+		*m.stored.status(about) = Status{Hash: hash, Outcome: Applying}
+		m.settle()
+		m.reload()
 		return true
 	}
 	message, ok := m.stored.refused(about, hash)
@@ -187,6 +208,7 @@ func (m *Manager) repeat(about subject, s Status) {
 func (m *Manager) refuse(g *Generation, about subject, stage Stage, err error) {
 	m.host.Logger.Error("The remote configuration is refused; the Collector goes on with the one that it runs.",
 		zap.String("about", string(about)), hashField(g.hash(about)), zap.String("stage", string(stage)), zap.Error(err))
+	m.stored.status(about).Hash = g.hash(about)
 	m.stored.refuse(time.Now(), about, g.hash(about), stage, err.Error())
 	m.tidy()
 	m.settle()
@@ -201,6 +223,10 @@ func (m *Manager) begin(g *Generation, about subject, merged *mergeResult) {
 	baseline := m.failing
 	if m.stored.Trial != nil {
 		baseline = m.baseline // the last configuration that was good had these
+	}
+	if err := writeFiles(&merged.files); err != nil { // once more: the end of the last trial may have tidied them away
+		m.refuse(g, about, StageState, err)
+		return
 	}
 	before := m.stored
 	m.stored.try(g, about)
@@ -224,7 +250,7 @@ func (m *Manager) begin(g *Generation, about subject, merged *mergeResult) {
 func (m *Manager) lookAtBase(ctx context.Context) bool {
 	m.mu.Lock()
 	busy, watching, accepted, badBase := m.busy(), m.settings().WatchBase, m.base, m.badBase
-	generation, checker := m.stored.current(), m.host.Checker
+	checker := m.host.Checker
 	m.mu.Unlock()
 	if busy {
 		return false
@@ -233,27 +259,25 @@ func (m *Manager) lookAtBase(ctx context.Context) bool {
 		return true
 	}
 	b, err := readBase(ctx, m.path)
-	if err == nil && (b.sum == accepted.sum || b.sum == badBase) {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		m.sameBase(b)
+	if err == nil && b.sum == badBase {
 		return true
 	}
-	if err == nil {
-		_, _, err = m.check(ctx, checker, b, generation)
+	if err == nil && b.sum != accepted.sum {
+		_, _, err = m.check(ctx, checker, b, m.wanted(b))
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.busy() || m.base != accepted {
+	if ctx.Err() != nil || m.busy() || m.base != accepted {
 		return false
 	}
 	if err != nil {
 		m.refuseBase(b, err)
 		return true
 	}
-	m.host.Logger.Info("The base configuration has changed.", zap.String("file", m.path))
-	m.takeBase(b)
-	m.reload()
+	m.adopt(b)
+	if m.base != accepted {
+		m.reload()
+	}
 	return true
 }
 
@@ -265,9 +289,9 @@ func (m *Manager) Reload(ctx context.Context) error {
 		return err
 	}
 	m.mu.Lock()
-	generation, checker := m.stored.current(), m.host.Checker
+	checker := m.host.Checker
 	m.mu.Unlock()
-	if _, stage, err := m.check(ctx, checker, b, generation); err != nil {
+	if _, stage, err := m.check(ctx, checker, b, m.wanted(b)); err != nil {
 		return fmt.Errorf("%s: %w", stage, err)
 	}
 	m.mu.Lock()
@@ -275,11 +299,7 @@ func (m *Manager) Reload(ctx context.Context) error {
 	if m.busy() {
 		return nil // it is being started anew just now
 	}
-	if b.sum == m.base.sum {
-		m.forgive()
-	} else {
-		m.takeBase(b)
-	}
+	m.adopt(b)
 	m.reload()
 	return nil
 }
