@@ -83,6 +83,7 @@ type Manager struct {
 	attached bool // the extension has been started in this process: it is no `validate`
 	stop     func()
 	watch    confmap.WatcherFunc // nil when it must not be called
+	fired    chan struct{}       // closed when the watcher that was called last has returned
 	dir      string
 	newUID   uuid.UUID // of this agent, unless it has one
 	damage   error     // of the state file
@@ -115,10 +116,11 @@ type Manager struct {
 }
 
 func newManager(path string) *Manager {
-	m := &Manager{path: path, exec: executeAgain, kill: killSelf, write: statefile.Write, wake: make(chan struct{}, 1), host: Host{
+	m := &Manager{path: path, exec: executeAgain, kill: killSelf, write: statefile.Write, wake: make(chan struct{}, 1), fired: make(chan struct{}), host: Host{
 		Logger: zap.NewNop(), Report: func(Status) {}, ReportConnections: func(Status) {}, Note: func(string) {}, Reread: func() {},
 		Starting: func() []string { return nil },
 	}}
+	close(m.fired)
 	m.timer = time.AfterFunc(time.Hour, m.tick)
 	m.timer.Stop()
 	return m

@@ -125,11 +125,22 @@ func (m *Manager) decide(err error) (retry bool, wait time.Duration, _ error) {
 	return true, wait, nil
 }
 
+// watcherLimit is how long the end of a run waits for a watcher that was called. It blocks while the Collector has not taken
+// the last event, and is let go by the end then.
+const watcherLimit = 100 * time.Millisecond
+
 // Closing is called when a run ends in order, before the service is shut down.
 func (m *Manager) Closing() {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	fired := m.fired
 	m.watch = nil
+	m.mu.Unlock()
+	select { // the Collector closes the channel that the watcher sends to
+	case <-fired:
+	case <-time.After(watcherLimit):
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.closing = m.fatal == nil
 	if m.runner {
 		reload.Expect(!m.closing)

@@ -209,7 +209,10 @@ func (m *Manager) reload() {
 	if watch == nil {
 		return
 	}
+	fired := make(chan struct{})
+	m.fired = fired
 	go func() {
+		defer close(fired)
 		// The Collector closes its channel when it ends, which cannot be seen from here; a send that comes just then panics.
 		defer func() { _ = recover() }()
 		watch(&confmap.ChangeEvent{})
