@@ -3,6 +3,7 @@ package remoteconfig
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -63,6 +64,8 @@ func readBase(ctx context.Context, path string) (*base, error) {
 	}
 	return b, nil
 }
+
+func (b *base) checksum() string { return hex.EncodeToString(b.sum[:]) }
 
 // find looks for the one OpAMP extension that is in use.
 func (b *base) find(ctx context.Context) error {

@@ -131,6 +131,9 @@ type stored struct {
 	// Running is true while a process runs: one that finds it true at its start knows that the last one crashed.
 	Running bool        `json:"running"`
 	Crashes []time.Time `json:"crashes,omitempty"` // of Good
+	// Base is the checksum of the base file with which Good was last ready. With another one nobody knows which of the two
+	// is to blame, and Good is not.
+	Base string `json:"base,omitempty"`
 }
 
 // current is what is to run.

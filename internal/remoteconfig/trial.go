@@ -40,7 +40,11 @@ func (m *Manager) ready() {
 		m.phase, m.clean, m.dirty = phaseSoaking, time.Now(), time.Time{}
 		m.judge()
 	}
-	if m.stored.arrive() {
+	arrived := m.stored.arrive()
+	if sum := m.base.checksum(); m.stored.Good != nil && m.running.generation == m.stored.Good && m.stored.Base != sum {
+		arrived, m.stored.Base = true, sum
+	}
+	if arrived {
 		m.settle()
 	}
 	m.nudge()
@@ -135,6 +139,7 @@ func (m *Manager) promote() {
 	m.timer.Stop()
 	m.phase = phaseIdle
 	m.stored.promote(m.ignored)
+	m.stored.Base = m.base.checksum()
 	m.ignored = ""
 	m.host.Logger.Info("The remote configuration is good.", zap.String("about", string(m.stored.TrialOf)), hashField(m.stored.Good.hash(m.stored.TrialOf)))
 	m.tidy()
@@ -193,7 +198,7 @@ func (m *Manager) blame(stage Stage, reason string) (again bool) {
 		m.base, m.fallback = m.fallback, nil
 	case m.onTrial():
 		m.refuseTrial(stage, reason)
-	case m.running.generation == nil:
+	case m.running.generation == nil, m.running.generation == m.stored.Good && !m.proven():
 		return m.runner && m.wasReady && m.failed(now)
 	case m.running.generation == m.stored.Good:
 		m.stored.crashed(now, m.settings().CrashLoop, string(stage)+": "+reason)
