@@ -29,8 +29,8 @@ func (e *opampExtension) attach() error {
 	}
 	session := e.session
 	e.manager.Attach(remoteconfig.Host{
-		Checker: checker, Logger: e.set.Logger, Grace: e.cfg.HealthGracePeriod, Note: e.health.setNote, Starting: e.health.starting,
-		Reread:            e.wantReread,
+		Checker: checker, Logger: e.set.Logger, Grace: e.cfg.HealthGracePeriod, Note: e.health.setNote,
+		Starting: e.health.starting, Reread: e.wantReread,
 		ReportConnections: func(s remoteconfig.Status) { session.SetConnectionSettingsStatus(connectionsMessage(s)) },
 		Report:            func(s remoteconfig.Status) { session.SetRemoteConfigStatus(statusMessage(s)) },
 	})

@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/collector/confmap"
 
 	"github.com/collie-otel/collie/internal/dryrun"
+	"github.com/collie-otel/collie/internal/overlay"
 )
 
 // base is the local configuration file, as it was read once.
@@ -91,6 +92,14 @@ func (b *base) find(ctx context.Context) error {
 		return errors.New(hint)
 	}
 	return b.resolve(ctx, section)
+}
+
+// remote are the files of a generation, where remote configuration is accepted; elsewhere they wait until it is again.
+func (b *base) remote(g *Generation) []overlay.File {
+	if !b.local.Capabilities.AcceptsRemoteConfig {
+		return nil
+	}
+	return g.files()
 }
 
 // isFor says whether this is the id of the OpAMP extension, however it is written in the file.

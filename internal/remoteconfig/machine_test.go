@@ -32,12 +32,13 @@ type machine struct {
 	unreadable                                    atomic.Value // a remote configuration that was readable once
 	drain                                         atomic.Int64 // how long an old service takes to end
 
-	mu     sync.Mutex // guards all below
-	words  []Status   // what the server has heard, repetitions left out
-	good   map[string]bool
-	failed map[string]bool
-	died   map[string]bool // with it on trial
-	starts []string
+	mu          sync.Mutex // guards all below
+	words       []Status   // what the server has heard, repetitions left out
+	connections []string   // the same about connection settings
+	good        map[string]bool
+	failed      map[string]bool
+	died        map[string]bool // with it on trial
+	starts      []string
 }
 
 // onMachine runs a test with a fake clock, in both kinds of Collectors.
@@ -157,6 +158,16 @@ func (w *machine) heard(p *process, word Status) {
 		w.good[string(word.Hash)] = true
 	case Failed:
 		w.failed[string(word.Hash)] = true
+	}
+}
+
+// heardOfConnections is the server's side of ReportConnections.
+func (w *machine) heardOfConnections(p *process, word Status) {
+	said := string(word.Outcome) + " " + string(word.Hash)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if n := len(w.connections); !p.isDead() && said != " " && (n == 0 || w.connections[n-1] != said) {
+		w.connections = append(w.connections, said)
 	}
 }
 

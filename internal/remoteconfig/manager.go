@@ -134,7 +134,7 @@ func (m *Manager) load() {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		m.damage, m.stored = err, stored{}
 	}
-	m.stored.boot(time.Now(), m.settings().CrashLoop, m.base.wanted(&m.stored) != nil && m.proven())
+	m.stored.boot(time.Now(), m.settings().CrashLoop, m.base.local.Capabilities.AcceptsRemoteConfig && m.proven())
 	// A trial that ended in order starts anew, when the good configuration is ready: until then nobody would hear if it
 	// could not even be read.
 	if t, about := m.stored.Trial, m.stored.TrialOf; t != nil && m.stored.drop() {
@@ -211,10 +211,6 @@ func (m *Manager) Attach(host Host) {
 		}
 		m.stored.Running, m.unsaved = true, true
 		m.deadline = time.Now().Add(m.settings().StartTimeout)
-	}
-	if m.stored.Trial != nil && m.base.wanted(&m.stored) == nil {
-		m.stored.drop()
-		m.unsaved = true
 	}
 	if m.unsaved {
 		m.settle()

@@ -83,7 +83,7 @@ func (m *Manager) merge(b *base, g *Generation) (*mergeResult, error) {
 	// Nothing replaces nothing: without remote files the base file runs whole, or an agent that has no configuration yet
 	// could not start to get one.
 	own, mode := b.conf, b.local.RemoteConfig.Mode
-	if len(g.files()) == 0 {
+	if len(b.remote(g)) == 0 {
 		mode = overlay.ModeMerge
 	}
 	if mode == overlay.ModeReplace {
@@ -96,7 +96,7 @@ func (m *Manager) merge(b *base, g *Generation) (*mergeResult, error) {
 		return nil, err
 	}
 	result.conf, err = overlay.Merge(overlay.Input{
-		Base: b.conf, Telemetry: telemetry, Remote: g.files(), Mode: mode, ExtensionID: b.extension, Keep: b.keep,
+		Base: b.conf, Telemetry: telemetry, Remote: b.remote(g), Mode: mode, ExtensionID: b.extension, Keep: b.keep,
 		Connections: func(merged map[string]any) (connections map[string]any, err error) {
 			connections, result.ignored, err = overlay.Connections(merged, offers.OtherConnections)
 			return connections, err

@@ -45,16 +45,16 @@ func Current() *Manager {
 	return current.manager
 }
 
-// ExecuteAgain replaces the process by a new run of the executable at the same place: same PID, same arguments, same
-// environment. It returns only when that fails.
-func ExecuteAgain() error { return executeAgain() }
-
 // IsFor says whether this is the extension that the base file names; any other one has nothing to do with the Manager.
 func (m *Manager) IsFor(id component.ID) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.base != nil && m.base.isFor(id)
 }
+
+// ExecuteAgain replaces the process by a new run of the executable at the same place: same PID, same arguments, same
+// environment. It returns only when that fails.
+func ExecuteAgain() error { return executeAgain() }
 
 // again is the pause before a configuration that has failed is tried once more.
 const again = time.Second

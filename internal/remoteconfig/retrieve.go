@@ -80,7 +80,7 @@ func (m *Manager) reread(ctx context.Context) (*base, error) {
 		return nil, nil
 	}
 	if checked {
-		_, _, err = m.check(ctx, checker, b, m.wanted(b))
+		_, _, err = m.check(ctx, checker, b, m.current())
 	}
 	return b, err
 }
@@ -93,23 +93,16 @@ func (m *Manager) adopt(b *base) {
 	}
 	m.badBase = [sha256.Size]byte{}
 	if m.note != "" {
+		m.host.Logger.Info("The base configuration is no longer refused.", zap.String("file", m.path))
 		m.setNote("")
 	}
 }
 
-// wanted is what is to run with a base file.
-func (m *Manager) wanted(b *base) *Generation {
+// current is what is to run.
+func (m *Manager) current() *Generation {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return b.wanted(&m.stored)
-}
-
-// wanted is nothing where remote configuration is not accepted: what is stored waits for it to be accepted again.
-func (b *base) wanted(s *stored) *Generation {
-	if !b.local.Capabilities.AcceptsRemoteConfig {
-		return nil
-	}
-	return s.current()
+	return m.stored.current()
 }
 
 // refuseBase goes on with the base file that was accepted before, and says so. The caller holds mu.
@@ -124,8 +117,12 @@ func (m *Manager) refuseBase(b *base, err error) {
 // choose merges what is to run. A configuration that this base file forbids, or that cannot be merged with it, is left for
 // the one before it. The caller holds mu.
 func (m *Manager) choose() (map[string]any, *Generation, error) {
+	if !m.base.local.Capabilities.AcceptsRemoteConfig && m.stored.Trial != nil && m.stored.TrialOf == aboutConfig {
+		m.stored.drop()
+		m.unsaved = true
+	}
 	for {
-		g := m.base.wanted(&m.stored)
+		g := m.stored.current()
 		merged, stage, err := m.combine(m.base, g, m.aliases)
 		if err == nil {
 			return merged.conf, g, nil
@@ -154,7 +151,7 @@ func digest(merged map[string]any) string {
 
 // combine merges what the local policy allows. Without a Collector that runs there are no aliases.
 func (m *Manager) combine(b *base, g *Generation, aliases func(kind, name string) []string) (*mergeResult, Stage, error) {
-	remote, err := overlay.Remote(g.files())
+	remote, err := overlay.Remote(b.remote(g))
 	if err != nil {
 		return nil, StageMerge, err
 	}

@@ -198,7 +198,7 @@ func (m *Manager) blame(stage Stage, reason string) (again bool) {
 		m.base, m.fallback = m.fallback, nil
 	case m.onTrial():
 		m.refuseTrial(stage, reason)
-	case m.running.generation == nil, m.running.generation == m.stored.Good && !m.proven():
+	case m.running.generation == nil, !m.base.local.Capabilities.AcceptsRemoteConfig, m.running.generation == m.stored.Good && !m.proven():
 		return m.runner && m.wasReady && m.failed(now)
 	case m.running.generation == m.stored.Good:
 		m.stored.crashed(now, m.settings().CrashLoop, string(stage)+": "+reason)

@@ -101,8 +101,7 @@ func (m *Manager) take() (*Generation, subject) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !m.base.local.Capabilities.AcceptsRemoteConfig {
-		m.offered, m.offers = nil, nil
-		return nil, ""
+		m.offered = nil
 	}
 	current := m.stored.current()
 	waits := func(about subject) bool { return m.busy() || m.stored.Trial != nil && m.stored.TrialOf != about }
@@ -263,7 +262,7 @@ func (m *Manager) lookAtBase(ctx context.Context) bool {
 		return true
 	}
 	if err == nil && b.sum != accepted.sum {
-		_, _, err = m.check(ctx, checker, b, m.wanted(b))
+		_, _, err = m.check(ctx, checker, b, m.current())
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -291,7 +290,7 @@ func (m *Manager) Reload(ctx context.Context) error {
 	m.mu.Lock()
 	checker := m.host.Checker
 	m.mu.Unlock()
-	if _, stage, err := m.check(ctx, checker, b, m.wanted(b)); err != nil {
+	if _, stage, err := m.check(ctx, checker, b, m.current()); err != nil {
 		return fmt.Errorf("%s: %w", stage, err)
 	}
 	m.mu.Lock()
