@@ -63,8 +63,8 @@ const (
 // run is one run of the service, from the moment when it was given its configuration.
 type run struct {
 	generation *Generation
-	digest     string // of the merged configuration
-	ready      bool
+	digest     string    // of the merged configuration
+	ready      time.Time // zero until it is
 }
 
 // Manager decides which configuration the Collector of one base file runs. Its methods are called by the provider, by the
@@ -166,10 +166,11 @@ func (m *Manager) persist() error {
 	return nil
 }
 
-// save persists what could not be persisted when it was time to.
+// save persists what could not be persisted when it was time to, or is not urgent.
 func (m *Manager) save() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.prove()
 	if m.unsaved {
 		_ = m.persist()
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // modelSeeds is how many random lives are lived; COLLIE_MODEL_SEEDS changes it.
-const modelSeeds = 150
+const modelSeeds = 60
 
 // A Collector to which anything happens at any time. Whatever came before, in the end: something runs; the last word on the
 // last offer is APPLIED and that runs, or FAILED and it does not; nothing that is known to be bad, or that a process died of

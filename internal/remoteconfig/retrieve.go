@@ -67,7 +67,7 @@ func (m *Manager) reread(ctx context.Context) (*base, error) {
 	m.mu.Lock()
 	accepted, badBase, checked, checker := m.base, m.badBase, m.attached, m.host.Checker
 	// One change at a time: else nobody could tell which of two is bad.
-	untried := m.fallback != nil || m.stored.Trial != nil && !(m.onTrial() && m.running.ready)
+	untried := m.fallback != nil || m.stored.Trial != nil && !(m.onTrial() && !m.running.ready.IsZero())
 	m.mu.Unlock()
 	if accepted != nil && untried {
 		return nil, nil

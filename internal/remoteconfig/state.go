@@ -131,7 +131,8 @@ type stored struct {
 	// Running is true while a process runs: one that finds it true at its start knows that the last one crashed.
 	Running bool        `json:"running"`
 	Crashes []time.Time `json:"crashes,omitempty"` // of Good
-	// Base stands for the base file that was ready last: with another one, Good is not to blame for what happens.
+	// Base is the checksum of the base file with which Good has run last. With another one nobody knows which of the two
+	// is to blame, and Good is not.
 	Base string `json:"base,omitempty"`
 }
 

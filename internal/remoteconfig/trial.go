@@ -30,10 +30,7 @@ func (m *Manager) Ready() {
 
 // ready is Ready; the caller holds mu.
 func (m *Manager) ready() {
-	m.wasReady, m.running.ready, m.down, m.fallback = true, true, false, nil
-	if id := m.base.id(); m.stored.Base != id {
-		m.stored.Base, m.unsaved = id, true
-	}
+	m.wasReady, m.running.ready, m.down, m.fallback = true, time.Now(), false, nil
 	m.timer.Stop()
 	if m.phase != phaseStarting {
 		return // a reload was asked for meanwhile
@@ -138,6 +135,7 @@ func (m *Manager) promote() {
 	m.timer.Stop()
 	m.phase = phaseIdle
 	m.stored.promote(m.ignored)
+	m.stored.Base = m.base.checksum()
 	m.ignored = ""
 	m.host.Logger.Info("The remote configuration is good.", zap.String("about", string(m.stored.TrialOf)), hashField(m.stored.Good.hash(m.stored.TrialOf)))
 	m.tidy()
@@ -176,10 +174,20 @@ func (m *Manager) hung() {
 	}
 }
 
-// goodCounts says whether the good configuration is to blame for what happens: not where it is not accepted, nor with a base
-// file with which it was never ready. The caller holds mu.
+// prove takes note of the base file with which the good configuration has run for the time of a soak. The caller holds mu.
+func (m *Manager) prove() {
+	if m.phase != phaseIdle || m.stored.Good == nil || m.running.generation != m.stored.Good || time.Since(m.running.ready) < m.settings().Soak {
+		return
+	}
+	if sum := m.base.checksum(); m.stored.Base != sum {
+		m.stored.Base, m.unsaved = sum, true
+	}
+}
+
+// goodCounts says whether the good configuration is to blame for what happens: not where it is not accepted, nor with another
+// base file than the one with which it has run last. The caller holds mu.
 func (m *Manager) goodCounts() bool {
-	return m.base.local.Capabilities.AcceptsRemoteConfig && (m.stored.Base == "" || m.stored.Base == m.base.id())
+	return m.base.local.Capabilities.AcceptsRemoteConfig && m.stored.Base == m.base.checksum()
 }
 
 // mostFailures is how many runs may fail that nothing is to blame for, such as those of the base file alone, within the time
@@ -202,7 +210,7 @@ func (m *Manager) blame(stage Stage, reason string) (again bool) {
 		m.base, m.fallback = m.fallback, nil
 	case m.onTrial():
 		m.refuseTrial(stage, reason)
-	case m.running.generation == nil || !m.goodCounts():
+	case m.running.generation == nil, m.running.generation == m.stored.Good && !m.goodCounts():
 		return m.runner && m.wasReady && m.failed(now)
 	case m.running.generation == m.stored.Good:
 		m.stored.crashed(now, m.settings().CrashLoop, string(stage)+": "+reason)
