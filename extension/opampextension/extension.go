@@ -299,29 +299,3 @@ func (e *opampExtension) judgeHealth() {
 		e.manager.Health(e.health.problems())
 	}
 }
-
-// observe offers the extension's own metrics; the counts are the session's and so survive reloads.
-func (e *opampExtension) observe() error {
-	meter := e.set.MeterProvider.Meter("github.com/collie-otel/collie/extension/opampextension")
-	connected, err1 := meter.Int64ObservableGauge("otelcol_opamp_connected", metric.WithDescription("1 while the OpAMP server is connected."))
-	messages, err2 := meter.Int64ObservableCounter("otelcol_opamp_messages_total", metric.WithDescription("OpAMP messages sent and received."))
-	dropped, err3 := meter.Int64ObservableCounter("otelcol_opamp_custom_messages_dropped_total", metric.WithDescription("Custom messages that nobody took in time."))
-	if err := errors.Join(err1, err2, err3); err != nil {
-		return fmt.Errorf("make the metrics of the opamp extension: %w", err)
-	}
-	session := e.session
-	registration, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		up := int64(0)
-		if session.Connected() {
-			up = 1
-		}
-		sent, received := session.Messages()
-		o.ObserveInt64(connected, up)
-		o.ObserveInt64(messages, sent, metric.WithAttributes(direction("sent")))
-		o.ObserveInt64(messages, received, metric.WithAttributes(direction("received")))
-		o.ObserveInt64(dropped, session.Custom.Dropped())
-		return nil
-	}, connected, messages, dropped)
-	e.metrics = registration
-	return err
-}
