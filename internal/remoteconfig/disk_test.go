@@ -170,6 +170,7 @@ func FuzzStoredState(f *testing.F) {
 	f.Add([]byte(`{"good":{"hash":"QQ==","files":[{"Name":"","Body":"e30="}]},"status":{"hash":"QQ==","outcome":"APPLIED"},"running":true}`), true)
 	f.Add([]byte(`{"trial":{"hash":"QQ=="},"trial_of":"config","running":true}`), true)
 	f.Add([]byte(`{"trial":{"hash":"QQ==","offers":{"hash":"QQ==","settings":"/w=="}},"trial_of":"connections","running":false}`), true)
+	f.Add([]byte(`{"trial":{"hash":"QQ=="},"trial_of":"connections","running":false}`), true)
 	f.Add([]byte(`{"good":{},"previous":{},"trial":{},"bad":[{}],"crashes":["2001-01-01T00:00:00Z"],"running":true}`), true)
 	f.Add([]byte(`{"good":{"files":[{"Body":"Ww=="}]},"previous":{"files":[{"Body":"Ww=="}]}}`), true)
 	f.Add([]byte(`{"schema_version":1,"sha256":"00","payload":{}}`), false)

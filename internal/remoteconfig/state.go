@@ -162,7 +162,7 @@ func (s *stored) boot(now time.Time, loop CrashLoop, accepted bool) {
 // drop ends a trial without a verdict: the server may offer it again. It says whether the server waits for one.
 func (s *stored) drop() (awaited bool) {
 	last := s.status(s.TrialOf)
-	if awaited = bytes.Equal(last.Hash, s.Trial.hash(s.TrialOf)); awaited {
+	if awaited = s.Trial.is(s.TrialOf, last.Hash); awaited {
 		*last = Status{}
 	}
 	s.Trial = nil
