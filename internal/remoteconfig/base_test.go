@@ -108,6 +108,30 @@ func TestChangedBaseFileDoesNotStart(t *testing.T) {
 	}
 }
 
+// A stock build reads the bad file again, at each boot, and ends each time. What was good before is not to blame for that.
+func TestChangedBaseFileDoesNotStartAtBoot(t *testing.T) {
+	for _, do := range []string{"start", "unmarshal", "extension", "panic"} {
+		t.Run(do, func(t *testing.T) {
+			onMachine(t, func(w *machine) {
+				goodA(w)
+				if w.runner {
+					require.NoError(t, w.stop())
+				}
+				w.base("2", do)
+				if w.runner {
+					w.boot()
+				}
+				w.run(time.Minute)
+				w.base("3", "")
+				w.run(5 * time.Second)
+				require.Equal(t, "3+A", w.running())
+				require.Equal(t, "APPLIED A", w.said()[len(w.said())-1])
+				require.Empty(t, w.onDisk().Bad)
+			})
+		})
+	}
+}
+
 // Base file and remote configuration change at once: one after the other is tried, so that the right one is blamed.
 func TestBaseFileChangesWhileAConfigurationIsApplied(t *testing.T) {
 	for do, want := range map[string]string{"": "2+B", "start": "1+B"} {

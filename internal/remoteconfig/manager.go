@@ -139,7 +139,7 @@ func (m *Manager) load() {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		m.damage, m.stored = err, stored{}
 	}
-	m.stored.boot(time.Now(), m.settings().CrashLoop, m.base.local.Capabilities.AcceptsRemoteConfig && m.proven())
+	m.stored.boot(time.Now(), m.settings().CrashLoop, m.goodCounts())
 	// A trial that ended in order starts anew, when the good configuration is ready: until then nobody would hear if it
 	// could not even be read.
 	if t, about := m.stored.Trial, m.stored.TrialOf; t != nil && m.stored.drop() {
@@ -154,9 +154,6 @@ func (m *Manager) NewInstanceUID() uuid.UUID {
 	defer m.mu.Unlock()
 	return m.newUID
 }
-
-// proven says whether the good configuration has been ready with this base file. The caller holds mu.
-func (m *Manager) proven() bool { return m.stored.Base == m.base.checksum() }
 
 func (m *Manager) statePath() string { return filepath.Join(m.dir, stateFile) }
 

@@ -82,7 +82,7 @@ func (l *life) step() {
 		}
 	case 6:
 		l.base++
-		do := []string{"", "", "dry run"}[l.random.IntN(3)]
+		do := []string{"", "", "dry run", "start", "unmarshal"}[l.random.IntN(5)]
 		note("base %d %q", l.base, do)
 		l.machine.base(strconv.Itoa(l.base), do)
 	case 7:

@@ -131,8 +131,7 @@ type stored struct {
 	// Running is true while a process runs: one that finds it true at its start knows that the last one crashed.
 	Running bool        `json:"running"`
 	Crashes []time.Time `json:"crashes,omitempty"` // of Good
-	// Base is the checksum of the base file with which Good was last ready. With another one nobody knows which of the two
-	// is to blame, and Good is not.
+	// Base stands for the base file that was ready last: with another one, Good is not to blame for what happens.
 	Base string `json:"base,omitempty"`
 }
 
@@ -144,8 +143,8 @@ func (s *stored) current() *Generation {
 	return s.Good
 }
 
-// boot is what a new process makes of what the last one has left. accepted says whether any of it is to run at all.
-func (s *stored) boot(now time.Time, loop CrashLoop, accepted bool) {
+// boot is what a new process makes of what the last one has left. goodRan says whether that was Good, as far as is known.
+func (s *stored) boot(now time.Time, loop CrashLoop, goodRan bool) {
 	if !s.Running {
 		return
 	}
@@ -154,7 +153,7 @@ func (s *stored) boot(now time.Time, loop CrashLoop, accepted bool) {
 		s.refuseTrial(now, StageCrash, "the process ended while it ran this configuration for the first time")
 		return
 	}
-	if accepted {
+	if goodRan {
 		s.crashed(now, loop, "the process crashed")
 	}
 }

@@ -31,6 +31,9 @@ func (m *Manager) Ready() {
 // ready is Ready; the caller holds mu.
 func (m *Manager) ready() {
 	m.wasReady, m.running.ready, m.down, m.fallback = true, true, false, nil
+	if id := m.base.id(); m.stored.Base != id {
+		m.stored.Base, m.unsaved = id, true
+	}
 	m.timer.Stop()
 	if m.phase != phaseStarting {
 		return // a reload was asked for meanwhile
@@ -40,11 +43,7 @@ func (m *Manager) ready() {
 		m.phase, m.clean, m.dirty = phaseSoaking, time.Now(), time.Time{}
 		m.judge()
 	}
-	arrived := m.stored.arrive()
-	if sum := m.base.checksum(); m.stored.Good != nil && m.running.generation == m.stored.Good && m.stored.Base != sum {
-		arrived, m.stored.Base = true, sum
-	}
-	if arrived {
+	if m.stored.arrive() {
 		m.settle()
 	}
 	m.nudge()
@@ -139,7 +138,6 @@ func (m *Manager) promote() {
 	m.timer.Stop()
 	m.phase = phaseIdle
 	m.stored.promote(m.ignored)
-	m.stored.Base = m.base.checksum()
 	m.ignored = ""
 	if m.stored.TrialOf == aboutConfig {
 		m.applied, m.took = m.applied+1, m.ran.Sub(m.came)
@@ -182,6 +180,12 @@ func (m *Manager) hung() {
 	}
 }
 
+// goodCounts says whether the good configuration is to blame for what happens: not where it is not accepted, nor with a base
+// file with which it was never ready. The caller holds mu.
+func (m *Manager) goodCounts() bool {
+	return m.base.local.Capabilities.AcceptsRemoteConfig && (m.stored.Base == "" || m.stored.Base == m.base.id())
+}
+
 // mostFailures is how many runs may fail that nothing is to blame for, such as those of the base file alone, within the time
 // of a crash loop, until the process ends.
 const mostFailures = 3
@@ -202,7 +206,7 @@ func (m *Manager) blame(stage Stage, reason string) (again bool) {
 		m.base, m.fallback = m.fallback, nil
 	case m.onTrial():
 		m.refuseTrial(stage, reason)
-	case m.running.generation == nil, !m.base.local.Capabilities.AcceptsRemoteConfig, m.running.generation == m.stored.Good && !m.proven():
+	case m.running.generation == nil || !m.goodCounts():
 		return m.runner && m.wasReady && m.failed(now)
 	case m.running.generation == m.stored.Good:
 		m.stored.crashed(now, m.settings().CrashLoop, string(stage)+": "+reason)
