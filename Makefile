@@ -31,6 +31,7 @@ build-otelcol: $(GENERATED)/.generated
 # Two Collectors for the tests, of one manifest: one with the main that ocb generates, one with ours.
 STOCK := tests/.work/thirdparty
 $(STOCK)/.generated: tests/thirdparty/builder-config.yaml distribution/main.go go.mod go.sum
+	mkdir -p $(@D)
 	go tool builder --config tests/thirdparty/builder-config.yaml --skip-strict-versioning=false --skip-compilation
 	cd $(STOCK) && mkdir -p collie && cp components.go main_others.go collie/ && cp $(CURDIR)/distribution/main.go collie/ && go mod tidy
 	touch $@

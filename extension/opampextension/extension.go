@@ -81,7 +81,23 @@ func (e *opampExtension) Start(ctx context.Context, host component.Host) error {
 	if err := checkParent(e.cfg.PPID); err != nil {
 		return err
 	}
-	settings, err := e.cfg.settings(ctx, host)
+	reload.Created(e.set.Resource, host.GetExtensions())
+	e.host, e.manager = host, e.currentManager()
+	if err := e.acquire(ctx); err != nil {
+		return err
+	}
+	e.describe()
+	if err := errors.Join(e.attach(), e.openPackages(), e.observe()); err != nil {
+		return errors.Join(err, e.Shutdown(ctx))
+	}
+	e.session.SetCapabilities(e.capabilities())
+	e.run()
+	return nil
+}
+
+// acquire gets the session.
+func (e *opampExtension) acquire(ctx context.Context) error {
+	settings, err := e.cfg.settings(ctx, e.host)
 	if err != nil {
 		return err
 	}
@@ -90,29 +106,27 @@ func (e *opampExtension) Start(ctx context.Context, host component.Host) error {
 		return err
 	}
 	opts := agent.Options{StorageDirectory: e.cfg.Storage.Directory, InstanceUID: uid, Logger: e.set.Logger}
-	if manager := e.currentManager(); manager != nil {
-		opts.NewInstanceUID = manager.NewInstanceUID()
+	if e.manager != nil {
+		opts.NewInstanceUID = e.manager.NewInstanceUID()
 	}
-	if e.session, err = agent.Acquire(e.sessionID(), opts, settings, e.wantRestart); err != nil {
-		return err
-	}
-	reload.Created(e.set.Resource, host.GetExtensions())
-	e.host, e.manager = host, e.currentManager()
+	e.session, err = agent.Acquire(e.sessionID(), opts, settings, e.wantRestart)
+	return err
+}
+
+// describe sets what is known before anything runs.
+func (e *opampExtension) describe() {
 	e.session.SetDescription(describe(e.cfg.AgentDescription, e.set.Resource.Attributes()))
-	if components := availableComponents(host); components != nil && e.cfg.Capabilities.ReportsAvailableComponents {
+	if components := availableComponents(e.host); components != nil && e.cfg.Capabilities.ReportsAvailableComponents {
 		e.session.SetComponents(components)
 	}
 	if e.cfg.Capabilities.ReportsHealth {
 		report, _ := e.health.build(time.Now())
 		e.session.SetHealth(report)
 	}
-	if err := e.attach(); err != nil {
-		return errors.Join(err, e.Shutdown(ctx))
-	}
-	if err := errors.Join(e.openPackages(), e.observe()); err != nil {
-		return errors.Join(err, e.Shutdown(ctx))
-	}
-	e.session.SetCapabilities(e.capabilities())
+}
+
+// run starts the goroutines of this run; Shutdown ends them.
+func (e *opampExtension) run() {
 	running, stop := context.WithCancel(context.Background())
 	e.stop = stop
 	e.running.Go(func() { e.reportHealth(running) })
@@ -126,7 +140,6 @@ func (e *opampExtension) Start(ctx context.Context, host component.Host) error {
 	if e.cfg.PPID != 0 {
 		e.running.Go(func() { e.watchParent(running) })
 	}
-	return nil
 }
 
 // Shutdown gives the session back: in a reload it stays connected for the next run, else the server hears a goodbye.
@@ -298,30 +311,4 @@ func (e *opampExtension) judgeHealth() {
 	if e.manager != nil {
 		e.manager.Health(e.health.problems())
 	}
-}
-
-// observe offers the extension's own metrics; the counts are the session's and so survive reloads.
-func (e *opampExtension) observe() error {
-	meter := e.set.MeterProvider.Meter("github.com/collie-otel/collie/extension/opampextension")
-	connected, err1 := meter.Int64ObservableGauge("otelcol_opamp_connected", metric.WithDescription("1 while the OpAMP server is connected."))
-	messages, err2 := meter.Int64ObservableCounter("otelcol_opamp_messages_total", metric.WithDescription("OpAMP messages sent and received."))
-	dropped, err3 := meter.Int64ObservableCounter("otelcol_opamp_custom_messages_dropped_total", metric.WithDescription("Custom messages that nobody took in time."))
-	if err := errors.Join(err1, err2, err3); err != nil {
-		return fmt.Errorf("make the metrics of the opamp extension: %w", err)
-	}
-	session := e.session
-	registration, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		up := int64(0)
-		if session.Connected() {
-			up = 1
-		}
-		sent, received := session.Messages()
-		o.ObserveInt64(connected, up)
-		o.ObserveInt64(messages, sent, metric.WithAttributes(direction("sent")))
-		o.ObserveInt64(messages, received, metric.WithAttributes(direction("received")))
-		o.ObserveInt64(dropped, session.Custom.Dropped())
-		return nil
-	}, connected, messages, dropped)
-	e.metrics = registration
-	return err
 }

@@ -254,3 +254,16 @@ func TestHealthUpdateNeverBlocks(t *testing.T) {
 		require.Len(t, h.changed, 1)
 	})
 }
+
+// What hangs in its start is what has begun to start and gone no further.
+func TestStartingComponents(t *testing.T) {
+	t.Parallel()
+	h := newHealthTree(time.Minute, time.Now())
+	require.Empty(t, h.starting())
+	for _, id := range []*componentstatus.InstanceID{exports, batches, receives, extends} {
+		h.update(id, event(componentstatus.StatusStarting))
+	}
+	h.update(exports, event(componentstatus.StatusOK))
+	h.update(extends, event(componentstatus.StatusStopped))
+	require.Equal(t, []string{"processor:batch/a", "receiver:otlp"}, h.starting(), "one that is in two pipelines is named once")
+}

@@ -9,10 +9,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/collector/component/componentstatus"
-	"go.opentelemetry.io/otel/attribute"
 )
-
-func direction(d string) attribute.KeyValue { return attribute.String("direction", d) }
 
 // checkParent returns errOrphaned when the process that must be there is not; 0 is none.
 func checkParent(ppid int32) error {

@@ -66,8 +66,6 @@ func readBase(ctx context.Context, path string) (*base, error) {
 	return b, nil
 }
 
-func (b *base) checksum() string { return hex.EncodeToString(b.sum[:]) }
-
 // find looks for the one OpAMP extension that is in use.
 func (b *base) find(ctx context.Context) error {
 	const hint = "the scheme opamp: needs the extension opamp with its server under extensions, and opamp in service::extensions"
@@ -101,6 +99,9 @@ func (b *base) remote(g *Generation) []overlay.File {
 	}
 	return g.files()
 }
+
+// checksum stands for the content of the file.
+func (b *base) checksum() string { return hex.EncodeToString(b.sum[:]) }
 
 // isFor says whether this is the id of the OpAMP extension, however it is written in the file.
 func (b *base) isFor(id component.ID) bool {

@@ -121,7 +121,7 @@ func TestChangedBaseFileDoesNotStartAtBoot(t *testing.T) {
 				if w.runner {
 					w.boot()
 				}
-				w.run(time.Minute)
+				w.run(5 * time.Second)
 				w.base("3", "")
 				w.run(5 * time.Second)
 				require.Equal(t, "3+A", w.running())

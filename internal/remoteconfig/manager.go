@@ -96,6 +96,11 @@ type Manager struct {
 	note     string         // see Host.Note
 	offered  *Generation    // the newest, not looked at yet
 	offers   *pendingOffers // the newest connection settings, not looked at yet
+	applied  int64          // remote configurations, in this process
+	refused  int64          // likewise
+	came     time.Time      // when the last one was offered
+	ran      time.Time      // when the Collector was last ready
+	took     time.Duration  // from the offer of the last one until it ran
 	ignored  string         // what of the offer on trial is for nothing that the Collector has
 	running  run            // of the last Retrieve
 	wasReady bool           // any configuration has become ready in this process
@@ -292,4 +297,19 @@ func (m *Manager) leave(stage Stage, reason string) bool {
 	_ = m.host.Logger.Sync()
 	m.host.Logger.Error("The Collector cannot be executed again: its service manager must start it.", zap.Error(m.exec()))
 	return true
+}
+
+// Results are how many remote configurations were applied, and failed, in this process, and how long it took from the offer
+// of the last good one until it ran.
+func (m *Manager) Results() (applied, failed int64, took time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.applied, m.refused, m.took
+}
+
+// count counts a refusal. The caller holds mu.
+func (m *Manager) count(about subject) {
+	if about == aboutConfig {
+		m.refused++
+	}
 }

@@ -36,7 +36,7 @@ func (m *Manager) ready() {
 		return // a reload was asked for meanwhile
 	}
 	m.phase = phaseIdle
-	if m.onTrial() {
+	if m.ran = time.Now(); m.onTrial() {
 		m.phase, m.clean, m.dirty = phaseSoaking, time.Now(), time.Time{}
 		m.judge()
 	}
@@ -135,8 +135,10 @@ func (m *Manager) promote() {
 	m.timer.Stop()
 	m.phase = phaseIdle
 	m.stored.promote(m.ignored)
-	m.stored.Base = m.base.checksum()
 	m.ignored = ""
+	if m.stored.TrialOf == aboutConfig {
+		m.applied, m.took = m.applied+1, m.ran.Sub(m.came)
+	}
 	m.host.Logger.Info("The remote configuration is good.", zap.String("about", string(m.stored.TrialOf)), hashField(m.stored.Good.hash(m.stored.TrialOf)))
 	m.tidy()
 	m.settle()
@@ -153,6 +155,7 @@ func (m *Manager) giveUp(reason string) {
 
 // refuseTrial ends a trial badly: its errors are not those of what runs next. The caller holds mu.
 func (m *Manager) refuseTrial(stage Stage, reason string) {
+	m.count(m.stored.TrialOf)
 	m.stored.refuseTrial(time.Now(), stage, reason)
 	m.failing = m.baseline
 }

@@ -21,7 +21,7 @@ const watchEvery = time.Second
 func (m *Manager) Offer(g *Generation) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.offered = g
+	m.offered, m.came = g, time.Now()
 	m.nudge()
 }
 
@@ -208,6 +208,7 @@ func (m *Manager) refuse(g *Generation, about subject, stage Stage, err error) {
 	m.host.Logger.Error("The remote configuration is refused; the Collector goes on with the one that it runs.",
 		zap.String("about", string(about)), hashField(g.hash(about)), zap.String("stage", string(stage)), zap.Error(err))
 	m.stored.status(about).Hash = g.hash(about)
+	m.count(about)
 	m.stored.refuse(time.Now(), about, g.hash(about), stage, err.Error())
 	m.tidy()
 	m.settle()
@@ -231,6 +232,7 @@ func (m *Manager) begin(g *Generation, about subject, merged *mergeResult) {
 	m.stored.try(g, about)
 	if same := digest(merged.conf); same != "" && same == m.running.digest && before.Trial == nil {
 		m.running.generation = g
+		m.ran = time.Now()
 		m.promote() // nothing changes, and so nothing is restarted
 		return
 	}

@@ -3,8 +3,11 @@ package remote
 import (
 	"context"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -215,4 +218,18 @@ func (e *env) awaitProcessors(want ...any) {
 		got := e.running("service", "pipelines", "traces", "processors")
 		return assert.ObjectsAreEqual(want, got), got
 	})
+}
+
+// labels of every series say whose it is; they only hide the value.
+var scope = regexp.MustCompile(`,?otel_scope_[a-z_]+="[^"]*"`)
+
+// metrics are the Collector's own, as Prometheus sees them.
+func (e *env) metrics() string {
+	e.t.Helper()
+	answer, err := http.Get("http://" + e.collector.Metrics() + "/metrics")
+	require.NoError(e.t, err)
+	defer func() { _ = answer.Body.Close() }()
+	body, err := io.ReadAll(answer.Body)
+	require.NoError(e.t, err)
+	return strings.ReplaceAll(strings.ReplaceAll(scope.ReplaceAllString(string(body), ""), "{,", "{"), "{}", "")
 }

@@ -1,6 +1,9 @@
 package remote
 
 import (
+	"path/filepath"
+	"regexp"
+	"strconv"
 	"testing"
 	"time"
 
@@ -10,10 +13,20 @@ import (
 	"github.com/collie-otel/collie/tests/harness"
 )
 
-// An agent with [batch]; the server adds an attributes processor, then tail sampling. The process stays.
+// An agent with [batch]; the server adds an attributes processor, then tail sampling. The process stays. So it does in a
+// distribution of somebody else.
 func TestAttributeThenTailSampling(t *testing.T) {
 	t.Parallel()
-	e := start(t, options{})
+	for _, binary := range []string{"otelcol-collie", "test/otelcol-thirdparty"} {
+		t.Run(filepath.Base(binary), func(t *testing.T) {
+			t.Parallel()
+			testScenario(t, binary)
+		})
+	}
+}
+
+func testScenario(t testing.TB, binary string) {
+	e := start(t, options{binary: harness.Binary(t, binary)})
 	pid, began := e.collector.PID(), e.startTime()
 	stop := e.load(traffic.LoadConfig{Rate: 500, SlowRatio: 0.2})
 
@@ -41,5 +54,17 @@ func TestAttributeThenTailSampling(t *testing.T) {
 	}
 	require.Equal(t, pid, e.collector.PID())
 	require.Equal(t, began, e.startTime())
+
+	e.fleet.push("bad", "receivers: [")
+	e.fleet.await(0, "bad", "FAILED")
+	metrics := e.metrics()
+	require.Contains(t, metrics, `otelcol_opamp_remote_config_applied_total{result="applied"} 2`)
+	require.Contains(t, metrics, `otelcol_opamp_remote_config_applied_total{result="failed"} 1`)
+	took := regexp.MustCompile(`otelcol_opamp_remote_config_apply_duration_seconds ([0-9.e-]+)`).FindStringSubmatch(metrics)
+	require.NotNil(t, took, metrics)
+	seconds, err := strconv.ParseFloat(took[1], 64)
+	require.NoError(t, err)
+	require.Greater(t, seconds, 0.0)
+	require.Less(t, seconds, 10.0)
 	e.collector.Stop()
 }
