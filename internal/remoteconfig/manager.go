@@ -67,6 +67,13 @@ type run struct {
 	ready      time.Time // zero until it is
 }
 
+// results are for the metrics.
+type results struct {
+	applied, refused int64         // remote configurations, in this process
+	came, ran        time.Time     // when the last one was offered, and when the Collector was last ready
+	took             time.Duration // from the offer of the last good one until it ran
+}
+
 // Manager decides which configuration the Collector of one base file runs. Its methods are called by the provider, by the
 // extension, by the session and by the runner, each from its own goroutine; none of them waits for the network. Checks, which
 // take milliseconds or more, are made by one goroutine (see work) and in Retrieve.
@@ -96,28 +103,21 @@ type Manager struct {
 	note     string         // see Host.Note
 	offered  *Generation    // the newest, not looked at yet
 	offers   *pendingOffers // the newest connection settings, not looked at yet
-	applied  int64          // remote configurations, in this process
-	refused  int64          // likewise
-	came     time.Time      // when the last one was offered
-	ran      time.Time      // when the Collector was last ready
-	took     time.Duration  // from the offer of the last one until it ran
-	ignored  string         // what of the offer on trial is for nothing that the Collector has
-	running  run            // of the last Retrieve
-	wasReady bool           // any configuration has become ready in this process
-	down     bool           // the service was taken down, and is not ready again
-	partial  bool           // phaseStarting, but the service was not taken down: only receivers change, or it will be
-	closing  bool           // the run ends in order
-	fatal    error          // a component has ended the run
-	outlived bool           // the run of fatal: its configuration is not the one that was given last
-	asked    bool           // this run of the Collector has asked for a configuration
-	failures []time.Time    // of runs that nothing else was to blame for
+	results  results
+	ignored  string      // what of the offer on trial is for nothing that the Collector has
+	running  run         // of the last Retrieve
+	wasReady bool        // any configuration has become ready in this process
+	down     bool        // the service was taken down, and is not ready again
+	partial  bool        // phaseStarting, but the service was not taken down: only receivers change, or it will be
+	closing  bool        // the run ends in order
+	fatal    error       // a component has ended the run
+	outlived bool        // the run of fatal: its configuration is not the one that was given last
+	asked    bool        // this run of the Collector has asked for a configuration
+	failures []time.Time // of runs that nothing else was to blame for
 	phase    phase
 	deadline time.Time   // phaseStarting
 	timer    *time.Timer // calls tick
-	failing  map[string]Problem
-	baseline map[string]Problem // failing before the trial
-	clean    time.Time          // phaseSoaking: since when nothing fails that did not before; zero while something does
-	dirty    time.Time          // phaseSoaking: since when something does
+	vigil    vigil
 }
 
 func newManager(path string) *Manager {
@@ -304,12 +304,12 @@ func (m *Manager) leave(stage Stage, reason string) bool {
 func (m *Manager) Results() (applied, failed int64, took time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.applied, m.refused, m.took
+	return m.results.applied, m.results.refused, m.results.took
 }
 
 // count counts a refusal. The caller holds mu.
 func (m *Manager) count(about subject) {
 	if about == aboutConfig {
-		m.refused++
+		m.results.refused++
 	}
 }

@@ -44,7 +44,7 @@ func (m *Manager) Retrieve(ctx context.Context, watch confmap.WatcherFunc) (*con
 	}
 	m.partial = m.wasReady && !m.down
 	if m.onTrial() {
-		m.failing = nil // it is not told of errors of the run before
+		m.vigil.failing = nil // it is not told of errors of the run before
 	}
 	if m.attached {
 		limit := m.settings().StartTimeout

@@ -2,8 +2,6 @@ package remoteconfig
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -36,8 +34,9 @@ func (m *Manager) ready() {
 		return // a reload was asked for meanwhile
 	}
 	m.phase = phaseIdle
-	if m.ran = time.Now(); m.onTrial() {
-		m.phase, m.clean, m.dirty = phaseSoaking, time.Now(), time.Time{}
+	if m.results.ran = time.Now(); m.onTrial() {
+		m.phase = phaseSoaking
+		m.vigil.begin(m.results.ran)
 		m.judge()
 	}
 	if m.stored.arrive() {
@@ -55,7 +54,7 @@ func (m *Manager) onTrial() bool {
 func (m *Manager) Health(failing map[string]Problem) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.failing = failing
+	m.vigil.failing = failing
 	if m.phase == phaseSoaking && !m.down {
 		m.judge()
 	}
@@ -85,49 +84,17 @@ func (m *Manager) tick() {
 	}
 }
 
-// judge ends a trial when it is time to. Errors that components had before count for nothing: they are not the
-// configuration's. The caller holds mu.
+// judge ends a trial when it is time to. The caller holds mu.
 func (m *Manager) judge() {
-	now := time.Now()
-	name, problem := m.worst()
+	again, wrong := m.vigil.judge(time.Now(), m.settings().Soak, m.host.Grace)
 	switch {
-	case name == "":
-		m.dirty = time.Time{}
-		if m.clean.IsZero() {
-			m.clean = now
-		}
-		if left := m.settings().Soak - now.Sub(m.clean); left > 0 {
-			m.timer.Reset(left)
-			return
-		}
-		m.promote()
-	case problem.Lasting:
-		m.giveUp(name + ": " + problem.Err)
+	case wrong != "":
+		m.giveUp(wrong)
+	case again > 0:
+		m.timer.Reset(again)
 	default:
-		m.clean = time.Time{}
-		if m.dirty.IsZero() {
-			m.dirty = now
-		}
-		if left := m.host.Grace - now.Sub(m.dirty); left > 0 {
-			m.timer.Reset(left)
-			return
-		}
-		m.giveUp(fmt.Sprintf("%s, for %v: %s", name, m.host.Grace, problem.Err))
+		m.promote()
 	}
-}
-
-// worst is a component that has a problem which it did not have before the trial; a lasting one if there is one.
-func (m *Manager) worst() (name string, worst Problem) {
-	for _, n := range slices.Sorted(maps.Keys(m.failing)) {
-		p := m.failing[n]
-		if before, ok := m.baseline[n]; ok && (before.Lasting || !p.Lasting) {
-			continue
-		}
-		if name == "" || p.Lasting && !worst.Lasting {
-			name, worst = n, p
-		}
-	}
-	return name, worst
 }
 
 // promote ends the trial well. The caller holds mu.
@@ -137,7 +104,7 @@ func (m *Manager) promote() {
 	m.stored.promote(m.ignored)
 	m.ignored = ""
 	if m.stored.TrialOf == aboutConfig {
-		m.applied, m.took = m.applied+1, m.ran.Sub(m.came)
+		m.results.applied, m.results.took = m.results.applied+1, m.results.ran.Sub(m.results.came)
 	}
 	m.host.Logger.Info("The remote configuration is good.", zap.String("about", string(m.stored.TrialOf)), hashField(m.stored.Good.hash(m.stored.TrialOf)))
 	m.tidy()
@@ -157,7 +124,7 @@ func (m *Manager) giveUp(reason string) {
 func (m *Manager) refuseTrial(stage Stage, reason string) {
 	m.count(m.stored.TrialOf)
 	m.stored.refuseTrial(time.Now(), stage, reason)
-	m.failing = m.baseline
+	m.vigil.failing = m.vigil.baseline
 }
 
 // hung is for a start that does not end: nothing but a new process helps. The caller holds mu.

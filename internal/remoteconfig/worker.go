@@ -21,7 +21,7 @@ const watchEvery = time.Second
 func (m *Manager) Offer(g *Generation) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.offered, m.came = g, time.Now()
+	m.offered, m.results.came = g, time.Now()
 	m.nudge()
 }
 
@@ -175,7 +175,7 @@ func (m *Manager) known(g *Generation, about subject) bool {
 	}
 	if onTrial && m.stored.Good.is(about, hash) { // that one needs no trial
 		m.host.Logger.Info("Returning to the good remote configuration.", zap.String("about", string(about)), hashField(hash))
-		m.stored.Trial, m.failing = nil, m.baseline
+		m.stored.Trial, m.vigil.failing = nil, m.vigil.baseline
 		*m.stored.status(about) = Status{Hash: hash, Outcome: Applying}
 		m.settle()
 		m.reload()
@@ -220,9 +220,9 @@ func (m *Manager) begin(g *Generation, about subject, merged *mergeResult) {
 	if m.ignored = ""; about == aboutConnections && len(merged.ignored) > 0 {
 		m.ignored = "ignored, for the Collector has no such thing: " + strings.Join(merged.ignored, ", ")
 	}
-	baseline := m.failing
+	baseline := m.vigil.failing
 	if m.stored.Trial != nil {
-		baseline = m.baseline // the last configuration that was good had these
+		baseline = m.vigil.baseline // the last configuration that was good had these
 	}
 	if err := writeFiles(&merged.files); err != nil { // once more: the end of the last trial may have tidied them away
 		m.refuse(g, about, StageState, err)
@@ -232,7 +232,7 @@ func (m *Manager) begin(g *Generation, about subject, merged *mergeResult) {
 	m.stored.try(g, about)
 	if same := digest(merged.conf); same != "" && same == m.running.digest && before.Trial == nil {
 		m.running.generation = g
-		m.ran = time.Now()
+		m.results.ran = time.Now()
 		m.promote() // nothing changes, and so nothing is restarted
 		return
 	}
@@ -241,7 +241,7 @@ func (m *Manager) begin(g *Generation, about subject, merged *mergeResult) {
 		m.refuse(g, about, StageState, err)
 		return
 	}
-	m.baseline = baseline
+	m.vigil.baseline = baseline
 	m.host.Logger.Info("Applying a remote configuration.", zap.String("about", string(about)), hashField(g.hash(about)))
 	m.report()
 	m.reload()
