@@ -83,6 +83,7 @@ type Manager struct {
 	exec   func() error // executes the process again; it returns only when it could not
 	kill   func() error // ends the process at once, as a crash would
 	write  func(path string, state any) error
+	marks  bool // this process runs the Collector for sure: see load
 	wake   chan struct{}
 
 	mu       sync.Mutex // guards all below
@@ -131,8 +132,9 @@ func newManager(path string) *Manager {
 	return m
 }
 
-// load reads what the last process has left, and decides what it means; nothing is written yet, for `validate` does this too.
-// The caller holds mu.
+// load reads what the last process has left, and decides what it means. Nothing is written yet, for `validate` does this
+// too; but where it is certain that the Collector is to run, the marker of a running process is: a configuration with which
+// it never gets as far as the extension's start must be counted, too. The caller holds mu.
 func (m *Manager) load() {
 	m.dir = m.base.local.Storage.Directory
 	err := statefile.Peek(m.statePath(), &m.stored)
@@ -144,6 +146,10 @@ func (m *Manager) load() {
 	// could not even be read.
 	if t, about := m.stored.Trial, m.stored.TrialOf; t != nil && m.stored.drop() {
 		m.again(t, about)
+	}
+	if m.marks && m.damage == nil && m.stored.Good != nil {
+		m.stored.Running = true
+		m.unsaved = m.write(m.statePath(), m.stored) != nil // said when the extension starts
 	}
 	m.newUID, _ = uuid.NewV7() // without randomness the extension will say so
 }

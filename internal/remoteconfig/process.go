@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -34,8 +36,16 @@ func Open(path string) (*Manager, error) {
 		return m, nil
 	}
 	current.manager = newManager(path)
-	current.manager.runner = current.runner
+	current.manager.runner, current.manager.marks = current.runner, startsCollector(os.Args[1:])
 	return current.manager, nil
+}
+
+// startsCollector says whether a command line with a configuration of ours runs the Collector, and does not just look at the
+// configuration.
+func startsCollector(args []string) bool {
+	ours := func(uri string) bool { return strings.HasPrefix(uri, dryrun.Scheme+":") }
+	looks := func(arg string) bool { return arg == "validate" || arg == "print-config" || arg == "components" }
+	return slices.ContainsFunc(dryrun.URIs(args), ours) && !slices.ContainsFunc(args, looks)
 }
 
 // Current is the manager of this process; nil when remote configuration has not been asked for.

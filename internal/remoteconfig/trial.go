@@ -102,6 +102,7 @@ func (m *Manager) promote() {
 	m.timer.Stop()
 	m.phase = phaseIdle
 	m.stored.promote(m.ignored)
+	m.stored.Base = m.base.checksum()
 	m.ignored = ""
 	if m.stored.TrialOf == aboutConfig {
 		m.results.applied, m.results.took = m.results.applied+1, m.results.ran.Sub(m.results.came)

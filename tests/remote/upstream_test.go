@@ -221,23 +221,40 @@ func testCrashLoop(t testing.TB, binary string) {
 // One that was good and cannot be created any more is taken back too: after an upgrade, say, or without a file that it refers to.
 func TestConfigurationThatCannotBeCreatedAnyMoreIsTakenBack(t *testing.T) {
 	t.Parallel()
-	when := filepath.Join(t.TempDir(), "when")
-	require.NoError(t, os.WriteFile(when, []byte("never"), 0o600))
-	e := start(t, options{binary: harness.Binary(t, "test/otelcol-unruly")})
-	e.fleet.push("good", addAttribute)
-	e.fleet.await(0, "good", "APPLIED")
-	e.fleet.push("fails", unrulyProcessor("'${file:"+when+"}'", "error"))
-	e.fleet.await(0, "fails", "APPLIED")
-	e.collector.Stop()
-	e.fleet.awaitGone()
-	require.NoError(t, os.WriteFile(when, []byte("create"), 0o600))
+	for name, c := range map[string]struct {
+		binary, do string
+		deaths     int // until it is taken back
+		says       string
+	}{
+		"our main, error":   {"test/otelcol-unruly", "error", 0, "crash: start: "},
+		"our main, panic":   {"test/otelcol-unruly", "panic", 3, "crash: the process crashed, for the 3. time"},
+		"stock main, error": {"test/otelcol-thirdparty", "error", 3, "crash: the process crashed, for the 3. time"},
+		"stock main, panic": {"test/otelcol-thirdparty", "panic", 3, "crash: the process crashed, for the 3. time"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			when := filepath.Join(t.TempDir(), "when")
+			require.NoError(t, os.WriteFile(when, []byte("never"), 0o600))
+			e := start(t, options{binary: harness.Binary(t, c.binary), panics: true})
+			e.fleet.push("good", addAttribute)
+			e.fleet.await(0, "good", "APPLIED")
+			e.fleet.push("fails", unrulyProcessor("'${file:"+when+"}'", c.do))
+			e.fleet.await(0, "fails", "APPLIED")
+			e.collector.Stop()
+			e.fleet.awaitGone()
+			require.NoError(t, os.WriteFile(when, []byte("create"), 0o600))
 
-	said, began := len(e.fleet.said()), time.Now()
-	e.collector.Start()
-	t.Logf("ready after %v", time.Since(began).Round(time.Millisecond))
-	failed := e.fleet.await(said, "fails", "FAILED")
-	require.True(t, strings.HasPrefix(failed.message, "crash: start: "), failed.message)
-	e.requireWorks("attributes/test", "batch")
-	e.requireOnDisk("good", "fails", failed.message)
-	e.collector.Stop()
+			said := len(e.fleet.said())
+			for range c.deaths {
+				e.collector.Launch()
+				require.Error(t, e.collector.Wait(20*time.Second))
+			}
+			e.collector.Start()
+			failed := e.fleet.await(said, "fails", "FAILED")
+			require.True(t, strings.HasPrefix(failed.message, c.says), failed.message)
+			e.requireWorks("attributes/test", "batch")
+			e.requireOnDisk("good", "fails", failed.message)
+			e.collector.Stop()
+		})
+	}
 }
