@@ -75,7 +75,7 @@ func runInteractive(params otelcol.CollectorSettings) error {
 	command := otelcol.NewCommand(params)
 	once := command.RunE
 	command.RunE = func(cmd *cobra.Command, args []string) error {
-		return remoteconfig.Run(func() error { return once(cmd, args) })
+		return remoteconfig.Run(params.Factories, func() error { return once(cmd, args) })
 	}
 	return command.Execute()
 }

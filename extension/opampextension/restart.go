@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/collie-otel/collie/internal/dryrun"
+	"github.com/collie-otel/collie/internal/remoteconfig"
 )
 
 // wantRestart is called by the session's loop; a restart that waits already is enough.
@@ -78,7 +79,7 @@ func (e *opampExtension) dryRun(ctx context.Context) error {
 
 func (e *opampExtension) checker() (dryrun.Checker, error) {
 	factories, err := dryrun.Factories(e.host)
-	return dryrun.Checker{Factories: factories, BuildInfo: e.set.BuildInfo, Logger: e.set.Logger}, err
+	return dryrun.Checker{Factories: factories, Fresh: remoteconfig.Factories(), BuildInfo: e.set.BuildInfo, Logger: e.set.Logger}, err
 }
 
 // reportReread reads the configuration once more and reports it: the Collector tells nobody of a partial reload.

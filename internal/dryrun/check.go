@@ -24,7 +24,10 @@ const defaultLimit = 30 * time.Second
 
 // Checker checks configurations.
 type Checker struct {
+	// Factories are the host's; Fresh, if it is there, makes them anew for each check: some factories remember every
+	// configuration that they have seen, such as that of memory_limiter.
 	Factories otelcol.Factories
+	Fresh     func() (otelcol.Factories, error)
 	BuildInfo component.BuildInfo
 	Logger    *zap.Logger
 	// Limit is how long a check may take; 0 is 30 s.
@@ -76,6 +79,13 @@ func (c Checker) guarded(ctx context.Context, source Source) (result *Result, er
 }
 
 func (c Checker) check(ctx context.Context, source Source) (*Result, error) {
+	if c.Fresh != nil {
+		fresh, err := c.Fresh()
+		if err != nil {
+			return nil, err
+		}
+		c.Factories = fresh
+	}
 	collector, err := otelcol.NewCollector(otelcol.CollectorSettings{
 		BuildInfo:              c.BuildInfo,
 		Factories:              func() (otelcol.Factories, error) { return c.Factories, nil },

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/otelcol"
 	"go.uber.org/zap"
 
 	"github.com/collie-otel/collie/internal/dryrun"
@@ -21,8 +22,9 @@ import (
 // providers at each run, and because the provider, the extension and the runner have nothing else in common.
 var current = struct {
 	mu      sync.Mutex // guards all below
-	manager *Manager
-	runner  bool
+	manager   *Manager
+	runner    bool
+	factories func() (otelcol.Factories, error)
 }{}
 
 // Open returns the manager of a base file, which it makes the first time.
@@ -55,6 +57,13 @@ func Current() *Manager {
 	return current.manager
 }
 
+// Factories makes the Collector's factories anew; nil when this process has another main than otelcol-collie's.
+func Factories() func() (otelcol.Factories, error) {
+	current.mu.Lock()
+	defer current.mu.Unlock()
+	return current.factories
+}
+
 // IsFor says whether this is the extension that the base file names; any other one has nothing to do with the Manager.
 func (m *Manager) IsFor(id component.ID) bool {
 	m.mu.Lock()
@@ -72,9 +81,11 @@ const again = time.Second
 // Run runs a Collector, and runs it again in the same process when a configuration does not start or ends itself, as long
 // as there is another one to try. It returns what the last run returned; a component's fatal error, which the Collector
 // does not return, is returned too.
-func Run(collector func() error) error {
+//
+// factories are those of the Collector; dry runs make them anew each time.
+func Run(factories func() (otelcol.Factories, error), collector func() error) error {
 	current.mu.Lock()
-	current.runner = true
+	current.runner, current.factories = true, factories
 	current.mu.Unlock()
 	for {
 		err := collector()

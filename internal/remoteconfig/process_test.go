@@ -40,14 +40,14 @@ func TestRunWithoutTheScheme(t *testing.T) {
 	openOnly(t)
 	failed := errors.New("no such file")
 	runs := 0
-	require.Equal(t, failed, Run(func() error { runs++; return failed }))
-	require.NoError(t, Run(func() error { runs++; return nil }))
+	require.Equal(t, failed, Run(nil, func() error { runs++; return failed }))
+	require.NoError(t, Run(nil, func() error { runs++; return nil }))
 	require.Equal(t, 2, runs)
 }
 
 func TestRunOfABaseFileThatIsNotThere(t *testing.T) {
 	openOnly(t)
-	err := Run(func() error {
+	err := Run(nil, func() error {
 		m, err := Open(filepath.Join(t.TempDir(), "none.yaml"))
 		require.NoError(t, err)
 		_, err = m.Retrieve(t.Context(), func(*confmap.ChangeEvent) {})
