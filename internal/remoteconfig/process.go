@@ -21,7 +21,7 @@ import (
 // current is the one manager of this process. It lives here because a Collector builds extensions anew at each reload and
 // providers at each run, and because the provider, the extension and the runner have nothing else in common.
 var current = struct {
-	mu      sync.Mutex // guards all below
+	mu        sync.Mutex // guards all below
 	manager   *Manager
 	runner    bool
 	factories func() (otelcol.Factories, error)
