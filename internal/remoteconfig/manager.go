@@ -116,7 +116,7 @@ type Manager struct {
 	asked    bool        // this run of the Collector has asked for a configuration
 	failures []time.Time // of runs that nothing else was to blame for
 	phase    phase
-	deadline time.Time   // phaseStarting
+	deadline time.Time   // phaseStarting, and phaseReloading once the service is being taken down
 	timer    *time.Timer // calls tick
 	vigil    vigil
 }
@@ -293,16 +293,21 @@ func (m *Manager) leave(stage Stage, reason string) bool {
 	if !m.blame(stage, reason) {
 		return false
 	}
+	m.replace(stage, reason)
+	return true
+}
+
+// replace executes the process again, unless it is to end. The caller holds mu.
+func (m *Manager) replace(stage Stage, reason string) {
 	m.phase = phaseReloading // what was blamed is not blamed again
 	m.stored.Running = false
 	_ = m.persist()
 	if m.settings().OnFailedStart == OnFailedStartExit {
-		return true
+		return
 	}
 	m.host.Logger.Warn("Executing the Collector again, with another configuration.", zap.String("stage", string(stage)), zap.String("reason", reason))
 	_ = m.host.Logger.Sync()
 	m.host.Logger.Error("The Collector cannot be executed again: its service manager must start it.", zap.Error(m.exec()))
-	return true
 }
 
 // Results are how many remote configurations were applied, and failed, in this process, and how long it took from the offer

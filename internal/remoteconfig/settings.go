@@ -22,6 +22,8 @@ type Settings struct {
 	Soak time.Duration `mapstructure:"soak"`
 	// StartTimeout is how long the start of a configuration may take.
 	StartTimeout time.Duration `mapstructure:"start_timeout"`
+	// StopTimeout is how long the configuration before may take to end; exporters deliver what they hold in memory.
+	StopTimeout time.Duration `mapstructure:"stop_timeout"`
 	// OnFailedStart is restart or exit.
 	OnFailedStart string `mapstructure:"on_failed_start"`
 	// CrashLoop takes a configuration back with which the process keeps crashing.
@@ -45,7 +47,7 @@ type CrashLoop struct {
 // DefaultSettings are those of the documentation.
 func DefaultSettings() Settings {
 	return Settings{
-		Mode: overlay.ModeMerge, Soak: 10 * time.Second, StartTimeout: 30 * time.Second, OnFailedStart: OnFailedStartRestart,
+		Mode: overlay.ModeMerge, Soak: 10 * time.Second, StartTimeout: 30 * time.Second, StopTimeout: 2 * time.Minute, OnFailedStart: OnFailedStartRestart,
 		CrashLoop: CrashLoop{Crashes: 3, Within: 5 * time.Minute}, WatchBase: true,
 	}
 }
@@ -62,6 +64,9 @@ func (s Settings) Validate() error {
 	}
 	if s.StartTimeout <= 0 {
 		fail("start_timeout: must be positive, got %v", s.StartTimeout)
+	}
+	if s.StopTimeout <= 0 {
+		fail("stop_timeout: must be positive, got %v", s.StopTimeout)
 	}
 	if s.OnFailedStart != OnFailedStartRestart && s.OnFailedStart != OnFailedStartExit {
 		fail("on_failed_start: want %s or %s, got %q", OnFailedStartRestart, OnFailedStartExit, s.OnFailedStart)

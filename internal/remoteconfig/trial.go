@@ -17,6 +17,10 @@ func (m *Manager) NotReady() {
 	if m.fatal == nil && !m.busy() {
 		m.phase = phaseReloading // offers wait, and so does a verdict
 	}
+	if m.busy() && !m.closing {
+		m.deadline = time.Now().Add(m.settings().StopTimeout)
+		m.timer.Reset(m.settings().StopTimeout)
+	}
 }
 
 // Ready is called when all pipelines run.
@@ -79,8 +83,11 @@ func (m *Manager) tick() {
 	case m.phase == phaseStarting && m.partial && !m.down:
 		m.host.Reread()
 		m.ready()
-	case m.phase == phaseStarting && m.attached && !time.Now().Before(m.deadline):
+	case time.Now().Before(m.deadline) || !m.attached:
+	case m.phase == phaseStarting:
 		m.hung()
+	case m.phase == phaseReloading && m.down:
+		m.stuck()
 	}
 }
 
@@ -137,11 +144,29 @@ func (m *Manager) hung() {
 	reason := fmt.Sprintf("not ready within %v: %s hangs while it starts", m.settings().StartTimeout, who)
 	m.host.Logger.Error("The Collector does not become ready.", zap.String("reason", reason))
 	if m.leave(StageStart, reason) {
-		m.host.Logger.Error("A process that hangs does not end by itself, and is killed.")
-		_ = m.host.Logger.Sync()
-		if err := m.kill(); err != nil {
-			m.host.Logger.Error("The process cannot be killed.", zap.Error(err))
-		}
+		m.end()
+	}
+}
+
+// stuck is for a configuration that does not end when another one is to take its place. The one on trial cannot be tried
+// then, and is refused; the process begins anew with what was good. The caller holds mu.
+func (m *Manager) stuck() {
+	reason := fmt.Sprintf("the configuration before has not ended within %v: a component hangs while it is shut down", m.settings().StopTimeout)
+	m.host.Logger.Error("The Collector does not take down its service.", zap.String("reason", reason))
+	if m.stored.Trial != nil {
+		m.refuseTrial(StageStart, reason)
+		m.settle()
+	}
+	m.replace(StageStart, reason)
+	m.end()
+}
+
+// end kills a process that hangs, and was not replaced: it would not end by itself. The caller holds mu.
+func (m *Manager) end() {
+	m.host.Logger.Error("A process that hangs does not end by itself, and is killed.")
+	_ = m.host.Logger.Sync()
+	if err := m.kill(); err != nil {
+		m.host.Logger.Error("The process cannot be killed.", zap.Error(err))
 	}
 }
 

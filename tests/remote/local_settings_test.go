@@ -33,6 +33,28 @@ func TestHangingStartEndsTheProcess(t *testing.T) {
 	}
 }
 
+// What runs does not end when another configuration is to take its place: that one is refused, and the good one runs again.
+func TestConfigurationThatDoesNotEnd(t *testing.T) {
+	t.Parallel()
+	for _, binary := range binaries {
+		t.Run(filepath.Base(binary), func(t *testing.T) {
+			t.Parallel()
+			e := start(t, options{base: edited(t, "remote_config: {", "remote_config: {stop_timeout: 2s, "), binary: harness.Binary(t, binary)})
+			pid := e.collector.PID()
+			e.fleet.push("stays", unrulyProcessor("shutdown", "hang"))
+			e.fleet.await(0, "stays", "APPLIED")
+			e.fleet.push("other", addAttribute)
+			failed := e.fleet.await(0, "other", "FAILED")
+			require.Contains(t, failed.message, "start: the configuration before has not ended within 2s")
+			e.collector.AwaitReady()
+			e.requireWorks("unruly", "batch")
+			require.Equal(t, pid, e.collector.PID())
+			e.requireOnDisk("stays", "other", failed.message)
+			e.collector.Kill() // it would not end otherwise
+		})
+	}
+}
+
 // A fatal error with on_failed_start: exit has an exit code that a service manager restarts.
 func TestFatalErrorEndsTheStockProcess(t *testing.T) {
 	t.Parallel()
