@@ -48,13 +48,11 @@ type Rollout struct {
 	// Wave counts the waves begun, the canary included.
 	Wave int `json:"wave"`
 	// Targets are the agents that were given the version, by UID.
-	Targets map[string]*Target `json:"targets,omitempty"`
+	Targets map[string]*Target `json:"targets"`
 
 	// Clock runs while somebody looks: Step adds the time since the last Step, 10 s at most. It begins at 1 ns, so that a zero
 	// below means never.
 	Clock time.Duration `json:"clock"`
-	// SoakFrom is since when all of the wave is good.
-	SoakFrom time.Duration `json:"soak_from,omitempty"`
 	// HoldUntil is when the next wave may begin at the earliest.
 	HoldUntil time.Duration `json:"hold_until,omitempty"`
 	SteppedAt time.Time     `json:"stepped_at,omitzero"`
@@ -75,10 +73,11 @@ type Target struct {
 	// Hash names the set that it applied or that it failed with.
 	Hash    string `json:"hash,omitempty"`
 	Message string `json:"message,omitempty"`
-	// Since is when it was first both connected and assigned, UnhealthySince and AwaySince are what they say; rollout's clock.
+	// Since is when it was first both connected and assigned, then when it applied; SteadySince since when it was not seen
+	// unhealthy, UnhealthySince since when it was. All by the rollout's clock.
 	Since          time.Duration `json:"since,omitempty"`
+	SteadySince    time.Duration `json:"steady_since,omitempty"`
 	UnhealthySince time.Duration `json:"unhealthy_since,omitempty"`
-	AwaySince      time.Duration `json:"away_since,omitempty"`
 }
 
 // Phase is how far an agent is with the new version.
@@ -90,7 +89,7 @@ const (
 	PhaseAssigned Phase = "assigned"
 	// PhaseApplied: it runs it, and is being watched.
 	PhaseApplied Phase = "applied"
-	// PhaseGood: it ran it through the soak of its wave.
+	// PhaseGood: it ran it through the soak.
 	PhaseGood Phase = "good"
 	// PhaseFailed: it counts against the budget.
 	PhaseFailed Phase = "failed"

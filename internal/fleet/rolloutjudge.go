@@ -55,7 +55,7 @@ func (r *Rollout) judgeAssigned(t *Target, c Candidate) Kind {
 	}
 	// Without a hash nothing is desired: whatever the agent runs, there is nothing that could fail.
 	if c.Agent.Connected && (c.Agent.Runs(c.Hash) || c.Hash == "") {
-		t.Phase, t.Hash = PhaseApplied, c.Hash
+		t.Phase, t.Hash, t.Since = PhaseApplied, c.Hash, r.Clock
 		r.judgeApplied(t, c)
 		return RolloutApplied
 	}
@@ -71,17 +71,21 @@ func (r *Rollout) judgeApplied(t *Target, c Candidate) Kind {
 		return t.fail(t.Hash, refusal.Error)
 	}
 	t.Ill = t.Ill && (!c.Agent.Connected || c.Agent.Unhealthy())
-	since(&t.AwaySince, !c.Agent.Connected, r.Clock)
-	since(&t.UnhealthySince, c.Agent.Connected && c.Agent.Unhealthy() && !t.Ill, r.Clock)
+	unhealthy := c.Agent.Connected && c.Agent.Unhealthy() && !t.Ill
+	since(&t.UnhealthySince, unhealthy, r.Clock)
+	since(&t.SteadySince, !unhealthy, r.Clock)
 	switch {
-	case t.UnhealthySince != 0 && r.Clock-t.UnhealthySince >= healthGrace:
+	case unhealthy && r.Clock-t.UnhealthySince >= healthGrace:
 		message := "unhealthy"
 		if h := c.Agent.Health; h.LastError != "" {
 			message += ": " + h.LastError
 		}
 		return t.fail(t.Hash, message)
-	case t.Phase == PhaseApplied && t.AwaySince != 0 && r.Clock-t.AwaySince >= r.Spec.Timeout:
-		return t.fail(t.Hash, fmt.Sprintf("applied, then went away for %s", r.Spec.Timeout))
+	case t.Phase == PhaseApplied && c.Agent.Connected && !unhealthy && r.Clock-t.SteadySince >= r.Spec.Soak:
+		t.Phase = PhaseGood
+	case t.Phase == PhaseApplied && r.Clock-t.Since >= r.Spec.Soak+r.Spec.Timeout:
+		return t.fail(t.Hash, fmt.Sprintf("applied, but was not connected and healthy through a soak of %s within %s; connected: %t",
+			r.Spec.Soak, r.Spec.Soak+r.Spec.Timeout, c.Agent.Connected))
 	}
 	return ""
 }

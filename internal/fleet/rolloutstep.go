@@ -47,12 +47,16 @@ func (r *Rollout) Step(now time.Time, candidates []Candidate) (events []Event, c
 	if r.State.Final() {
 		return nil, false
 	}
-	r.tick(now)
+	if r.Targets == nil {
+		r.Targets = map[string]*Target{}
+	}
+	held := r.tick(now)
 	byUID := make(map[string]Candidate, len(candidates))
 	for _, c := range candidates {
 		byUID[c.Agent.UID] = c
 	}
 	events, changed = r.judge(now, byUID)
+	changed = changed || held
 	if n := r.Failures(); n > r.Spec.MaxFailures {
 		message := fmt.Sprintf("%d of %d agents failed; the budget is %d. %s", n, len(r.Targets), r.Spec.MaxFailures, r.firstFailure())
 		return append(events, r.takeBack(now, ActorServer, RolloutTakenBack, RolloutRolledBack, message)...), true
@@ -67,23 +71,24 @@ func (r *Rollout) Step(now time.Time, candidates []Candidate) (events []Event, c
 	return events, changed
 }
 
-func (r *Rollout) tick(now time.Time) {
+// tick moves the clock, and says whether waves are held up because nobody had looked for long.
+func (r *Rollout) tick(now time.Time) (held bool) {
 	if gap := now.Sub(r.SteppedAt); !r.SteppedAt.IsZero() && gap > 0 {
 		r.Clock += min(gap, maxTick)
-		if gap > maxTick {
+		if held = gap > maxTick; held {
 			r.HoldUntil = r.Clock + settleTime
 		}
 	}
 	r.SteppedAt = now
+	return held
 }
 
 // advance begins waves until one has to be waited for, or ends the rollout.
 func (r *Rollout) advance(now time.Time, byUID map[string]Candidate) (events []Event, changed bool) {
 	steps := r.Spec.steps()
-	for r.waveDone(byUID, &changed) {
-		r.settle()
+	for r.waveDone() {
 		if r.Wave == len(steps) || len(byUID) == 0 {
-			r.State, r.FinishedAt, r.SoakFrom = RolloutDone, now, 0
+			r.State, r.FinishedAt = RolloutDone, now
 			r.Message = fmt.Sprintf("%d agents, %d failed", len(r.Targets), r.Failures())
 			return append(events, r.event(now, ActorServer, RolloutSucceeded, r.Message)), true
 		}
@@ -123,37 +128,14 @@ func (r *Rollout) waits(now time.Time, byUID map[string]Candidate) string {
 	return ""
 }
 
-// waveDone says whether nothing of the wave has to be waited for and its soak is over.
-func (r *Rollout) waveDone(byUID map[string]Candidate, changed *bool) bool {
-	watched := false
-	for uid, t := range r.Targets {
-		if t.Away || t.Wave != r.Wave || (t.Phase != PhaseAssigned && t.Phase != PhaseApplied) {
-			continue
-		}
-		watched = true
-		if t.Phase == PhaseAssigned || t.UnhealthySince != 0 || !byUID[uid].Agent.Connected {
-			*changed = *changed || r.SoakFrom != 0
-			r.SoakFrom = 0
+// waveDone says whether none of the wave's agents has to be waited for.
+func (r *Rollout) waveDone() bool {
+	for _, t := range r.Targets {
+		if t.Wave == r.Wave && !t.Away && (t.Phase == PhaseAssigned || t.Phase == PhaseApplied) {
 			return false
 		}
 	}
-	if !watched {
-		return true
-	}
-	if r.SoakFrom == 0 {
-		r.SoakFrom, *changed = r.Clock, true
-	}
-	return r.Clock-r.SoakFrom >= r.Spec.Soak
-}
-
-// settle ends the watch over the wave.
-func (r *Rollout) settle() {
-	r.SoakFrom = 0
-	for _, t := range r.Targets {
-		if t.Phase == PhaseApplied {
-			t.Phase = PhaseGood
-		}
-	}
+	return true
 }
 
 // nextWave gives the version to the agents of the next wave.
