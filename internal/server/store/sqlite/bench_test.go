@@ -124,8 +124,7 @@ func BenchmarkTouch(b *testing.B) {
 
 // BenchmarkStep is a look of a running rollout at 10,000 agents.
 func BenchmarkStep(b *testing.B) {
-	_, _, agents := fleetOf(b, 0)
-	agents = make([]fleet.Agent, fleetSize)
+	agents := make([]fleet.Agent, fleetSize)
 	pointers := make([]*fleet.Agent, fleetSize)
 	for i := range agents {
 		agents[i] = storetest.NewAgent(i)

@@ -27,7 +27,11 @@ type entry struct {
 	uid        string
 	state      fleet.State
 	attributes map[string]string
+	// text is what people search in, in lower case, each part ended by a byte that no text has.
+	text string
 }
+
+const endOfPart = "\xff"
 
 type indexRow struct {
 	uid        string
@@ -74,7 +78,7 @@ func (x *agentIndex) merge(rows []indexRow) error {
 		if err := attributes.Scan(r.attributes.String); err != nil {
 			return err
 		}
-		replaced[r.uid] = &entry{r.uid, fleet.State(r.state.String), shared(attributes.value)}
+		replaced[r.uid] = &entry{r.uid, fleet.State(r.state.String), shared(attributes.value), searchText(r.uid, attributes.value)}
 	}
 	entries := make([]*entry, 0, len(x.entries)+len(rows))
 	for _, e := range x.entries {
@@ -103,10 +107,10 @@ func shared(attributes map[string]string) map[string]string {
 
 // find returns the page of the query.
 func find(entries []*entry, q store.AgentQuery) (uids []string, next string, total int) {
-	text := strings.ToLower(q.Text)
+	text := strings.ToValidUTF8(strings.ToLower(q.Text), "\uFFFD")
 	limit := limited(q.Limit)
 	for _, e := range entries {
-		if q.State != "" && e.state != q.State || !q.Selector.Matches(e.attributes) || !e.contains(text) {
+		if q.State != "" && e.state != q.State || !q.Selector.Matches(e.attributes) || !strings.Contains(e.text, text) {
 			continue
 		}
 		total++
@@ -121,17 +125,13 @@ func find(entries []*entry, q store.AgentQuery) (uids []string, next string, tot
 	return uids, next, total
 }
 
-// contains says whether the text, in lower case, is part of what people see of the agent.
-func (e *entry) contains(text string) bool {
-	if text == "" || strings.Contains(e.uid, text) {
-		return true
+func searchText(uid string, attributes map[string]string) string {
+	var b strings.Builder
+	b.WriteString(uid + endOfPart)
+	for k, v := range attributes {
+		b.WriteString(strings.ToLower(k) + endOfPart + strings.ToLower(v) + endOfPart)
 	}
-	for k, v := range e.attributes {
-		if strings.Contains(strings.ToLower(k), text) || strings.Contains(strings.ToLower(v), text) {
-			return true
-		}
-	}
-	return false
+	return b.String()
 }
 
 func isGone(err error) bool { return errors.Is(err, store.ErrNotFound) }

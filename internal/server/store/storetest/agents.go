@@ -57,6 +57,8 @@ func testAgentPages(t *testing.T, s store.Store) {
 		"SQL is text":        {store.AgentQuery{Text: "' OR 1=1 --"}, 0},
 		"SQL is a value":     {store.AgentQuery{Selector: selector(t, `host.name="' OR '1'='1"`)}, 0},
 		"a wildcard is text": {store.AgentQuery{Text: "node%"}, 0},
+		"invalid UTF-8":      {store.AgentQuery{Text: "\xff"}, 0},
+		"not across parts":   {store.AgentQuery{Text: "os.typelinux"}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, limit := range []int{0, 1, 7, n, 5000} {

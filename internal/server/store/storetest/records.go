@@ -106,8 +106,11 @@ func testChanges(t *testing.T, s store.Store) {
 	}
 	require.Equal(t, revision(t, s), last)
 	require.Equal(t, []store.Change{
-		{Kind: store.ChangedAgent, Key: UID(1)}, {Kind: store.ChangedAgent, Key: UID(2)}, {Kind: store.ChangedConfiguration, Key: "base"},
-		{Kind: store.ChangedRollout, Key: "r1"}, {Kind: store.ChangedAgent, Key: UID(0), Deleted: true},
+		{Kind: store.ChangedAgent, Key: UID(1)},
+		{Kind: store.ChangedAgent, Key: UID(2)},
+		{Kind: store.ChangedConfiguration, Key: "base"},
+		{Kind: store.ChangedRollout, Key: "r1"},
+		{Kind: store.ChangedAgent, Key: UID(0), Deleted: true},
 	}, changes, "each thing once, at its last change")
 	some, err := s.Changes(t.Context(), since, 2)
 	require.NoError(t, err)
