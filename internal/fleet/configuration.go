@@ -21,7 +21,8 @@ const (
 // Configuration is a name with numbered versions, of which one is released.
 type Configuration struct {
 	Name string `json:"name"`
-	// Latest is the number of the newest version; numbers begin with 1 and have no gaps.
+	// Latest is the number of the newest version; numbers begin with 1, have no gaps, and
+	// go on if a deleted name comes again.
 	Latest int `json:"latest"`
 	// Released is the last version that was fully rolled out; zero before the first.
 	Released  Release   `json:"released"`
