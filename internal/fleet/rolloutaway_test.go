@@ -22,6 +22,16 @@ func TestAgentsAwayGetItInTheLastWave(t *testing.T) {
 	require.True(t, w.agents[0].ShouldOffer(), "it gets the version when it returns")
 }
 
+func TestNoAgentThatIsAwayIsACanary(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 10, RolloutSpec{Canary: Amount{Count: 4}})
+	for _, a := range w.agents[2:] {
+		a.Connected, a.LastSeen = false, start.Add(-time.Hour)
+	}
+	w.step()
+	require.Equal(t, 2, w.touched(), "as many as there are")
+}
+
 func TestARolloutWaitsForSomebody(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 10, RolloutSpec{Canary: Amount{Count: 1}})
@@ -98,16 +108,16 @@ func TestTwoRolloutsDoNotSpoilEachOther(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1, RolloutSpec{Soak: time.Hour})
 	w.run(5*time.Second, func(a *Agent) { apply(w.now, a) })
-	second, _, err := NewRollout("r2", Configuration{Name: "extra", Latest: 1}, 1, RolloutSpec{}, "anna", w.now)
+	second, _, err := NewRollout("r2", Configuration{Name: "extra", Latest: 1}, 1, RolloutSpec{MaxFailures: 1, Soak: time.Hour}, "anna", w.now)
 	require.NoError(t, err)
 	w.deployments = append(w.deployments, Deployment{Rollout: second, Next: placed("extra", "", 9, "bad")})
-	for range 5 {
-		second.Step(w.now, Candidates(w.agents, w.deployments, "r2"))
-		w.run(time.Second, func(a *Agent) { refuse(w.now, a) })
-	}
-	require.Equal(t, RolloutTakenBack, second.State)
+	second.Step(w.now, Candidates(w.agents, w.deployments, "r2"))
+	w.run(5*time.Second, func(a *Agent) { refuse(w.now, a) })
+	require.Len(t, w.agents[0].RemoteConfig.Refused, 1, "the set of both failed")
 	require.Equal(t, RolloutRunning, w.rollout.State)
 	require.Zero(t, w.rollout.Failures())
+	second.Step(w.now, Candidates(w.agents, w.deployments, "r2"))
+	require.Equal(t, 1, second.Failures())
 }
 
 func TestSpecs(t *testing.T) {
