@@ -29,9 +29,19 @@ var bans = []ban{
 	{"internal/", "tests/", "programs do not depend on tests"},
 	{"cmd/", "tests/", "programs do not depend on tests"},
 	{"extension/", "github.com/spf13/cobra", "components have no flags"},
+	{"extension/", "internal/server", "an agent carries no server"},
+	{"extension/", "internal/fleet", "an agent knows nothing of the fleet"},
+	{"confmap/", "internal/server", "an agent carries no server"},
+	{"confmap/", "internal/fleet", "an agent knows nothing of the fleet"},
+	{"receiver/", "internal/server", "a receiver knows nothing of the control plane"},
+	{"receiver/", "internal/fleet", "a receiver knows nothing of the control plane"},
+	{"", contractTests, "tests only"},
 	{"", "github.com/stretchr/testify", "tests only"},
 	{"", "sigs.k8s.io/kustomize", "tests only"},
 }
+
+// contractTests is a package for tests that is not made of test files, so that several implementations can run it.
+const contractTests = "internal/server/store/storetest"
 
 // goPackage is what `go list -json` says of a package.
 type goPackage struct {
@@ -63,7 +73,7 @@ func TestImportsPointOneWay(t *testing.T) {
 	t.Parallel()
 	for _, p := range listPackages(t) {
 		folder := strings.TrimPrefix(p.ImportPath, ourModule+"/")
-		if strings.HasPrefix(folder, "tests/") {
+		if strings.HasPrefix(folder, "tests/") || folder == contractTests {
 			continue
 		}
 		for _, imported := range p.Imports {
@@ -74,6 +84,23 @@ func TestImportsPointOneWay(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestTheDomainStandsAlone: whatever the domain decides must not depend on a library, a wire, or a database.
+func TestTheDomainStandsAlone(t *testing.T) {
+	t.Parallel()
+	found := false
+	for _, p := range listPackages(t) {
+		if strings.TrimPrefix(p.ImportPath, ourModule+"/") != "internal/fleet" {
+			continue
+		}
+		found = true
+		for _, imported := range p.Imports {
+			first, _, _ := strings.Cut(imported, "/")
+			require.NotContains(t, first, ".", "internal/fleet imports %s: the domain has the standard library only", imported)
+		}
+	}
+	require.True(t, found)
 }
 
 func TestEveryPackageSaysWhatItIsFor(t *testing.T) {
