@@ -137,7 +137,7 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Server) body(w http.ResponseWriter, r *http.Request) (data []byte, done func(), ok bool) {
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Now().Add(s.opts.MessageTimeout))
-	defer func() { _ = control.SetReadDeadline(time.Time{}) }()
+	// After an error the deadline stays: net/http reads on, to keep the connection, and takes it off then.
 	limit := s.opts.MaxMessage
 	if r.ContentLength > limit {
 		s.refuse(w, http.StatusRequestEntityTooLarge, "the message is too large")
@@ -172,6 +172,7 @@ func (s *Server) body(w http.ResponseWriter, r *http.Request) (data []byte, done
 	case err != nil:
 		s.malformed(w, r)
 	default:
+		_ = control.SetReadDeadline(time.Time{})
 		return data, done, true
 	}
 	return nil, nil, false

@@ -71,13 +71,11 @@ func (c *conn) drain() {
 		c.queue[0] = nil
 		c.queue = c.queue[1:]
 		c.mu.Unlock()
-		ctx, cancel := context.WithTimeout(context.Background(), c.srv.opts.WriteTimeout)
-		err := c.ws.Write(ctx, websocket.MessageBinary, frame)
-		timeout := ctx.Err() != nil
-		cancel()
-		if err != nil && timeout {
-			c.fail(ReasonSlow, statusNow, "")
-		} else if err != nil {
+		// Not a context's timeout: that closes the connection by itself, and the reader would not know why.
+		timeout := time.AfterFunc(c.srv.opts.WriteTimeout, func() { c.fail(ReasonSlow, statusNow, "") })
+		err := c.ws.Write(context.Background(), websocket.MessageBinary, frame)
+		timeout.Stop()
+		if err != nil {
 			c.fail(ReasonLost, statusNow, "")
 		} else {
 			c.srv.countOut(frame[1:])

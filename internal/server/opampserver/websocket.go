@@ -70,12 +70,11 @@ func (w *smallBuffers) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	w.raw = c
+	// What has arrived already must be in the new buffer, not behind it: the library resets the reader to the connection.
 	early, _ := rw.Reader.Peek(rw.Reader.Buffered())
-	var r io.Reader = c
-	if len(early) > 0 {
-		r = io.MultiReader(bytes.NewReader(bytes.Clone(early)), c)
-	}
-	return c, bufio.NewReadWriter(bufio.NewReaderSize(r, buffered), bufio.NewWriterSize(c, buffered)), rw.Writer.Flush()
+	r := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(early), c), max(buffered, len(early)))
+	_, err = r.Peek(len(early))
+	return c, bufio.NewReadWriter(r, bufio.NewWriterSize(c, buffered)), errors.Join(err, rw.Writer.Flush())
 }
 
 func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request) {
