@@ -194,6 +194,7 @@ func (c *conn) fail(reason Reason, code websocket.StatusCode, text string) {
 	c.srv.wg.Add(1) // the reader still counts
 	go func() {
 		defer c.srv.wg.Done()
+		defer c.unlist() // not before: Shutdown cuts off whoever is listed
 		if code == statusNow {
 			_ = c.ws.CloseNow()
 			return
@@ -218,10 +219,10 @@ func (c *conn) leave() {
 	c.mu.Unlock()
 	if lost { // else fail closes, with a Close frame
 		_ = c.ws.CloseNow()
+		c.unlist()
 	}
 	s := c.srv
 	s.mu.Lock()
-	delete(s.conns, c)
 	delete(s.assigned, c.given)
 	s.mu.Unlock()
 	for _, a := range agents {
@@ -231,4 +232,11 @@ func (c *conn) leave() {
 		}
 		a.serial.Unlock()
 	}
+}
+
+// unlist is the end of a closed connection.
+func (c *conn) unlist() {
+	c.srv.mu.Lock()
+	defer c.srv.mu.Unlock()
+	delete(c.srv.conns, c)
 }
