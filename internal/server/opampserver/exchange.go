@@ -160,6 +160,7 @@ func (s *Server) reply(a *agent, from *source, m *protobufs.AgentToServer, reply
 		err = errors.Join(err, ErrTooLarge)
 		answers = one(&protobufs.ServerToAgent{InstanceUid: a.uid[:], Capabilities: answer.Capabilities})
 	} else {
+		s.assign(a, &offer)
 		s.noteSent(a, &offer)
 	}
 	a.mu.Unlock()
@@ -186,6 +187,11 @@ func (s *Server) introduce(a *agent, m *protobufs.ServerToAgent) {
 func (s *Server) noteSent(a *agent, o *Offer) {
 	a.told = a.telling
 	a.expect(o.ConnectionSettings)
+}
+
+// assign notes the UID that an offer gives, before it is sent: the agent may use it before the sender gets any further. The caller
+// holds a.mu.
+func (s *Server) assign(a *agent, o *Offer) {
 	if o.NewUID != uuid.Nil && o.NewUID != a.assigned {
 		s.mu.Lock()
 		delete(s.assigned, a.assigned)

@@ -106,6 +106,7 @@ func (s *Server) Push(uid uuid.UUID, offer *Offer) error {
 	if err != nil {
 		return err
 	}
+	s.assign(a, &out)
 	if err := a.conn.push(frames); err != nil {
 		return err
 	}
