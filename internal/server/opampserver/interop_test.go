@@ -50,7 +50,7 @@ func TestOurAgent(t *testing.T) {
 			t.Parallel()
 			g, uid, given := newRig(t, Options{}), newUID(), newUID()
 			settings := session.Settings{Transport: session.Transport(transport), Endpoint: g.endpoint(transport), Client: g.http.Client(), Interval: 20 * time.Millisecond}
-			s, err := session.Open(session.Options{InstanceUID: uid, Logger: zap.NewNop()}, settings)
+			s, err := session.Open(session.Options{StorageDirectory: t.TempDir(), InstanceUID: uid, Logger: zap.NewNop()}, settings)
 			require.NoError(t, err)
 			s.SetDescription(description())
 			s.SetHealth(&protobufs.ComponentHealth{Healthy: true})
