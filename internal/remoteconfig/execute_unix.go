@@ -8,9 +8,9 @@ import (
 	"syscall"
 )
 
-// executeAgain replaces the process by a new run of the same binary: same PID, same arguments, same environment. It
-// returns only when that fails.
-func executeAgain() error {
+// ExecuteAgain replaces the process by a new run of the executable at the same place: same PID, same arguments, same
+// environment. It returns only when that fails.
+func ExecuteAgain() error {
 	self, err := os.Executable()
 	if err != nil {
 		return err

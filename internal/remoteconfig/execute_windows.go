@@ -2,4 +2,5 @@ package remoteconfig
 
 import "errors"
 
-func executeAgain() error { return errors.New("Windows cannot replace a process") }
+// ExecuteAgain is not possible here.
+func ExecuteAgain() error { return errors.New("Windows cannot replace a process") }

@@ -122,7 +122,7 @@ type Manager struct {
 }
 
 func newManager(path string) *Manager {
-	m := &Manager{path: path, exec: executeAgain, kill: killSelf, write: statefile.Write, wake: make(chan struct{}, 1), fired: make(chan struct{}), host: Host{
+	m := &Manager{path: path, exec: ExecuteAgain, kill: killSelf, write: statefile.Write, wake: make(chan struct{}, 1), fired: make(chan struct{}), host: Host{
 		Logger: zap.NewNop(), Report: func(Status) {}, ReportConnections: func(Status) {}, Note: func(string) {}, Reread: func() {},
 		Starting: func() []string { return nil },
 	}}
