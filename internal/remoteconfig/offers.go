@@ -2,7 +2,6 @@ package remoteconfig
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,7 +13,9 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/collie-otel/collie/internal/agent"
+	"github.com/collie-otel/collie/internal/dryrun"
 	"github.com/collie-otel/collie/internal/overlay"
+	"github.com/collie-otel/collie/internal/statefile"
 )
 
 // Offers are the connection settings that a server has sent for the Collector's own telemetry and for its exporters. They
@@ -69,6 +70,8 @@ const certificates = "certificates"
 type mergeResult struct {
 	conf  map[string]any
 	files overlay.Files
+	// resolved is what a check has found it to come to; nil without one.
+	resolved *dryrun.Result
 	// ignored are settings for exporters that nobody has, or that have no meaning.
 	ignored []string
 }
@@ -150,19 +153,12 @@ func child(parent map[string]any, key string) map[string]any {
 
 // writeFiles puts the files of a configuration on disk. Their names are hashes of their content.
 func writeFiles(files *overlay.Files) error {
-	wanted := files.Wanted()
-	if len(wanted) == 0 {
-		return nil
-	}
-	if err := os.MkdirAll(files.Dir, 0o700); err != nil {
-		return err
-	}
-	for _, f := range wanted {
+	for _, f := range files.Wanted() {
 		path := filepath.Join(files.Dir, f.Name)
 		if content, err := os.ReadFile(path); err == nil && bytes.Equal(content, f.Content) {
 			continue
 		}
-		if err := errors.Join(os.WriteFile(path+".new", f.Content, 0o600), os.Rename(path+".new", path)); err != nil {
+		if err := statefile.Replace(path, f.Content); err != nil {
 			return err
 		}
 	}

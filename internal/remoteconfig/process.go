@@ -71,10 +71,6 @@ func (m *Manager) IsFor(id component.ID) bool {
 	return m.base != nil && m.base.isFor(id)
 }
 
-// ExecuteAgain replaces the process by a new run of the executable at the same place: same PID, same arguments, same
-// environment. It returns only when that fails.
-func ExecuteAgain() error { return executeAgain() }
-
 // again is the pause before a configuration that has failed is tried once more.
 const again = time.Second
 
@@ -199,8 +195,7 @@ func (m *Manager) Preview(ctx context.Context, g *Generation) (effective *dryrun
 	if err != nil {
 		return nil, stage, err
 	}
-	effective, err = checker.Resolve(ctx, m.source(merged.conf))
-	return effective, StageDryRun, err
+	return merged.resolved, "", nil
 }
 
 // killSelf is for a process that nothing else can end.

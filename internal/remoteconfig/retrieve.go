@@ -183,7 +183,7 @@ func (m *Manager) check(ctx context.Context, checker Checker, b *base, g *Genera
 	if err := writeFiles(&merged.files); err != nil {
 		return nil, StageState, err
 	}
-	if _, err := checker.Check(ctx, m.source(merged.conf)); err != nil {
+	if merged.resolved, err = checker.Check(ctx, m.source(merged.conf)); err != nil {
 		return nil, StageDryRun, err
 	}
 	return merged, "", nil

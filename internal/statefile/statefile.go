@@ -27,7 +27,7 @@ type envelope struct {
 // ErrSetAside is returned when a state file was damaged, and has been renamed so that it can be looked at.
 var ErrSetAside = errors.New("damaged state file set aside")
 
-// Write replaces the file at path: written beside it, synced, renamed, and the folder synced.
+// Write replaces the state file at path: see Replace.
 func Write(path string, payload any) error {
 	content, err := json.Marshal(payload)
 	if err != nil {
@@ -38,6 +38,12 @@ func Write(path string, payload any) error {
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", path, err)
 	}
+	return Replace(path, data)
+}
+
+// Replace replaces the file at path by one with this content, mode 0600: written beside it, synced, renamed, and the folder
+// synced. The folder is made when it is missing.
+func Replace(path string, data []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}

@@ -75,7 +75,7 @@ func TestOurAgent(t *testing.T) {
 			require.Zero(t, g.Metrics().In[KindMalformed])
 			require.NoError(t, s.Close(context.Background()))
 			closed = true
-			// A goodbye that crosses an answer which can no longer be written is not read: the agent is lost then.
+			// Once in some dozens of runs the goodbye is not seen, and the agent is lost. Why is not known.
 			require.Eventually(t, func() bool {
 				gone := g.fleet.departures()
 				return slices.Contains(gone, departure{given, ReasonDisconnect}) || slices.Contains(gone, departure{given, ReasonLost})
