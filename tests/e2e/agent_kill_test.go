@@ -14,13 +14,13 @@ import (
 // after the restart; the clients repeat what was in flight, so there may be duplicates.
 func TestAgentKilled(t *testing.T) {
 	t.Parallel()
-	sink := startSink(t)
+	sink := harness.StartSink(t)
 	sink.SetDelay(100 * time.Millisecond) // so that something waits in the queue whenever it is killed
 	agent := harness.Start(t, harness.Options{
 		Configs: []string{"agent.yaml"},
 		Env:     map[string]string{"COLLIE_GATEWAY_ENDPOINT": sink.GRPCEndpoint()},
 	})
-	stop := background(t, traffic.LoadConfig{
+	stop := harness.Background(t, traffic.LoadConfig{
 		Endpoints: []string{agent.GRPC()}, Rate: 5000, Retry: true, Reconnect: 100 * time.Millisecond,
 	})
 	for range 3 {
@@ -34,5 +34,5 @@ func TestAgentKilled(t *testing.T) {
 	}
 	sum := stop()
 	require.Positive(t, sum.Retried, "the kills were felt")
-	awaitAll(t, sink, sum, 60*time.Second)
+	harness.AwaitAll(t, sink, sum, 60*time.Second)
 }

@@ -113,9 +113,9 @@ func decodes(body []byte) bool { return ptraceotlp.NewExportRequest().UnmarshalP
 // Hostile and broken requests get a clear error each; the process stays up, and good traffic beside them does not notice.
 func TestBadInput(t *testing.T) {
 	t.Parallel()
-	sink := startSink(t)
+	sink := harness.StartSink(t)
 	c := harness.Start(t, harness.Options{Configs: []string{"gateway.yaml"}, Env: map[string]string{"COLLIE_BACKEND_ENDPOINT": sink.GRPCEndpoint()}})
-	stop := background(t, traffic.LoadConfig{Endpoints: []string{c.GRPC()}, Rate: 500})
+	stop := harness.Background(t, traffic.LoadConfig{Endpoints: []string{c.GRPC()}, Rate: 500})
 	raw := newRawClient(t, c)
 	pid := c.PID()
 
@@ -153,7 +153,7 @@ func TestBadInput(t *testing.T) {
 	})
 	sum := stop()
 	require.Equal(t, sum.Sent, sum.Acknowledged, "good traffic was untouched: %v", sum.Errors)
-	awaitAll(t, sink, sum, 30*time.Second)
+	harness.AwaitAll(t, sink, sum, 30*time.Second)
 	require.True(t, c.Running())
 	require.Equal(t, pid, c.PID())
 }
@@ -164,7 +164,7 @@ func TestNestedAttributes(t *testing.T) {
 	body := nestedBody(maxMessage - 64)
 	for _, name := range []string{"quickstart", "agent", "agent fast", "gateway", "single gateway", "sampler", "balancer"} {
 		t.Run(name, func(t *testing.T) { // one after the other: each takes half a gigabyte
-			sink, tc := startSink(t), topologies[name]
+			sink, tc := harness.StartSink(t), topologies[name]
 			c := harness.Start(t, harness.Options{Configs: tc.configs, Env: tc.environment(sink)})
 			raw := newRawClient(t, c)
 			require.Equal(t, codes.OK, raw.grpc(body).Code())
@@ -173,7 +173,7 @@ func TestNestedAttributes(t *testing.T) {
 				require.Equal(t, http.StatusOK, code, text)
 			}
 			sum := load(t, traffic.LoadConfig{Endpoints: []string{c.GRPC()}, Traces: 10})
-			awaitAll(t, sink, sum, 30*time.Second)
+			harness.AwaitAll(t, sink, sum, 30*time.Second)
 			c.Stop()
 		})
 	}

@@ -21,7 +21,7 @@ func TestBackendAway(t *testing.T) {
 		gatewayQueue  = "8000" // items: 4 s of the load
 		memoryCeiling = 300 << 20
 	)
-	sink := startSink(t)
+	sink := harness.StartSink(t)
 	gateway := harness.Start(t, harness.Options{
 		Name: "gateway", Configs: []string{"gateway.yaml"},
 		Env: map[string]string{"COLLIE_BACKEND_ENDPOINT": sink.GRPCEndpoint(), "COLLIE_QUEUE_ITEMS": gatewayQueue},
@@ -30,7 +30,7 @@ func TestBackendAway(t *testing.T) {
 		Name: "agent", Configs: []string{"agent.yaml"},
 		Env: map[string]string{"COLLIE_GATEWAY_ENDPOINT": gateway.GRPC()},
 	})
-	stop := background(t, traffic.LoadConfig{Endpoints: []string{agent.GRPC()}, Rate: rate})
+	stop := harness.Background(t, traffic.LoadConfig{Endpoints: []string{agent.GRPC()}, Rate: rate})
 	harness.Await(t, 20*time.Second, "spans at the sink", func() (bool, any) {
 		n := sink.Summary().Spans
 		return n > rate, n
@@ -55,7 +55,7 @@ func TestBackendAway(t *testing.T) {
 	require.NoError(t, sink.Start(context.Background()))
 	sum := stop()
 	require.Equal(t, sum.Sent, sum.Acknowledged, "the agent took everything all the time: %v", sum.Errors)
-	awaitAll(t, sink, sum, 90*time.Second)
+	harness.AwaitAll(t, sink, sum, 90*time.Second)
 	require.Zero(t, traffic.Missing(filling.AcknowledgedSet(), sink.Received(filling.Run)).GetCardinality(), "what the gateway took arrived, too")
 	t.Logf("%v without a backend at %d spans/s: highest resident memory %d MB", outage, rate, highest>>20)
 }

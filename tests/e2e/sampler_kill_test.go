@@ -46,7 +46,7 @@ func (h hostsFile) prefix() []string {
 // price of deciding in memory, and it is counted. From the moment the ring has settled, nothing is lost or split.
 func TestSamplerKilled(t *testing.T) {
 	t.Parallel()
-	sink := startSink(t)
+	sink := harness.StartSink(t)
 	samplers := startSamplers(t, 3, sink, keepAll)
 	hosts := newHostsFile(t)
 	hosts.set(samplers...)
@@ -65,7 +65,7 @@ func TestSamplerKilled(t *testing.T) {
 	const rate, spansPerTrace = 2000, 10
 	phase := traffic.LoadConfig{Endpoints: endpoints, Rate: rate, SpansPerTrace: spansPerTrace, Retry: true, Run: "5a3b1e00"}
 	during := phase
-	stop := background(t, during)
+	stop := harness.Background(t, during)
 	harness.Await(t, 20*time.Second, "spans of all samplers at the sink", func() (bool, any) {
 		n := sink.Summary().Spans
 		return n > rate, n
@@ -83,7 +83,7 @@ func TestSamplerKilled(t *testing.T) {
 	after.Traces = 1000
 	sum := load(t, after)
 	require.Equal(t, sum.Sent, sum.Acknowledged, "%v", sum.Errors)
-	awaitAll(t, sink, sum, 30*time.Second)
+	harness.AwaitAll(t, sink, sum, 30*time.Second)
 	for trace := after.FirstTrace; trace < after.FirstTrace+after.Traces; trace++ {
 		require.Equal(t, spansPerTrace, sink.TraceSpans(sum.Run)[uint32(trace)], "trace %d is split", trace)
 	}

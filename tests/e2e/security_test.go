@@ -46,7 +46,7 @@ func TestGatewaySecurity(t *testing.T) {
 		for _, protocol := range []string{traffic.ProtocolGRPC, traffic.ProtocolHTTP} {
 			t.Run(name+" over "+protocol, func(t *testing.T) {
 				t.Parallel()
-				sink := startSink(t)
+				sink := harness.StartSink(t)
 				c := harness.Start(t, harness.Options{Configs: []string{"gateway.yaml"}, Env: with(tc.env, "COLLIE_BACKEND_ENDPOINT", sink.GRPCEndpoint())})
 				send := func(from client) traffic.LoadSummary {
 					cfg := traffic.LoadConfig{Endpoints: []string{c.GRPC()}, Protocol: protocol, Traces: 10, Headers: from.headers, TLS: from.tls, Timeout: 2 * time.Second}
@@ -58,7 +58,7 @@ func TestGatewaySecurity(t *testing.T) {
 				for _, stranger := range tc.turnedAway {
 					require.Zero(t, send(stranger).Acknowledged)
 				}
-				awaitAll(t, sink, send(tc.accepted), 30*time.Second)
+				harness.AwaitAll(t, sink, send(tc.accepted), 30*time.Second)
 				require.NotContains(t, c.Log(), "s3cret")
 			})
 		}

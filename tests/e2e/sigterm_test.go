@@ -20,9 +20,9 @@ func TestSIGTERMUnderLoad(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			tc := topologies[name]
-			sink := startSink(t)
+			sink := harness.StartSink(t)
 			c := harness.Start(t, harness.Options{Configs: tc.configs, Env: tc.environment(sink)})
-			stop := background(t, traffic.LoadConfig{Endpoints: []string{c.GRPC()}, Rate: 3000})
+			stop := harness.Background(t, traffic.LoadConfig{Endpoints: []string{c.GRPC()}, Rate: 3000})
 			harness.Await(t, 30*time.Second, "spans at the sink", func() (bool, any) {
 				n := sink.Summary().Spans
 				return n > 3000, n
@@ -33,7 +33,7 @@ func TestSIGTERMUnderLoad(t *testing.T) {
 			if restart {
 				c.Start()
 			}
-			awaitAll(t, sink, sum, 30*time.Second)
+			harness.AwaitAll(t, sink, sum, 30*time.Second)
 		})
 	}
 }

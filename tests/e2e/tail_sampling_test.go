@@ -44,7 +44,7 @@ func startSamplers(t *testing.T, n int, sink *traffic.Sink, env map[string]strin
 // balancers. Whole traces must come out: every failed one, every slow one, and the baseline's share of the others.
 func TestTieredTailSampling(t *testing.T) {
 	t.Parallel()
-	sink := startSink(t)
+	sink := harness.StartSink(t)
 	samplers := startSamplers(t, 3, sink, nil)
 	var addresses, endpoints []string
 	for _, s := range samplers {

@@ -92,7 +92,7 @@ func TestShippedConfigsMoveData(t *testing.T) {
 	for name, tc := range topologies {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			sink := startSink(t)
+			sink := harness.StartSink(t)
 			c := harness.New(t, harness.Options{Configs: tc.configs, Env: tc.environment(sink)})
 			c.Start()
 			out, err := c.Validate()
@@ -100,11 +100,11 @@ func TestShippedConfigsMoveData(t *testing.T) {
 
 			sum := load(t, traffic.LoadConfig{Endpoints: []string{c.GRPC()}, Traces: 100})
 			require.Equal(t, sum.Sent, sum.Acknowledged, "%v", sum.Errors)
-			awaitAll(t, sink, sum, 30*time.Second)
+			harness.AwaitAll(t, sink, sum, 30*time.Second)
 			if tc.http {
 				sum := load(t, traffic.LoadConfig{Endpoints: []string{c.HTTP()}, Protocol: traffic.ProtocolHTTP, Traces: 100})
 				require.Equal(t, sum.Sent, sum.Acknowledged, "%v", sum.Errors)
-				awaitAll(t, sink, sum, 30*time.Second)
+				harness.AwaitAll(t, sink, sum, 30*time.Second)
 			}
 			if !tc.onlyTraces {
 				requireMetricsAndLogs(t, c, sink, tc.hostMetrics)
@@ -132,7 +132,7 @@ func requireMetricsAndLogs(t *testing.T, c *harness.Collector, sink *traffic.Sin
 
 func TestLogFilesArriveOnce(t *testing.T) {
 	t.Parallel()
-	sink := startSink(t)
+	sink := harness.StartSink(t)
 	logFile := filepath.Join(t.TempDir(), "app.log")
 	require.NoError(t, os.WriteFile(logFile, []byte("one\ntwo\nthree\n"), 0o600))
 	c := harness.Start(t, harness.Options{
@@ -160,13 +160,13 @@ func TestLogFilesArriveOnce(t *testing.T) {
 // An agent in front of tail sampling sends its traces one way, and its metrics and logs another.
 func TestAgentSplitsSignals(t *testing.T) {
 	t.Parallel()
-	balancer, gateway := startSink(t), startSink(t)
+	balancer, gateway := harness.StartSink(t), harness.StartSink(t)
 	c := harness.Start(t, harness.Options{
 		Configs: []string{"agent.yaml", "agent-tiered.yaml"},
 		Env:     map[string]string{"COLLIE_GATEWAY_ENDPOINT": gateway.GRPCEndpoint(), "COLLIE_BALANCER_ENDPOINT": balancer.GRPCEndpoint()},
 	})
 	sum := load(t, traffic.LoadConfig{Endpoints: []string{c.GRPC()}, Traces: 100})
-	awaitAll(t, balancer, sum, 30*time.Second)
+	harness.AwaitAll(t, balancer, sum, 30*time.Second)
 	requireMetricsAndLogs(t, c, gateway, true)
 	require.Zero(t, gateway.Summary().Spans)
 	require.Zero(t, balancer.Summary().DataPoints+balancer.Summary().LogRecords)
@@ -178,7 +178,7 @@ func TestRedaction(t *testing.T) {
 	for _, name := range []string{"gateway", "single gateway", "sampler"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			sink, tc := startSink(t), topologies[name]
+			sink, tc := harness.StartSink(t), topologies[name]
 			c := harness.Start(t, harness.Options{Configs: tc.configs, Env: tc.environment(sink)})
 			td := ptrace.NewTraces()
 			span := td.ResourceSpans().AppendEmpty().ScopeSpans().AppendEmpty().Spans().AppendEmpty()

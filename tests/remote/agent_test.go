@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -84,7 +83,7 @@ type options struct {
 
 func newEnv(t testing.TB, o options) *env {
 	t.Helper()
-	e := &env{t: t, fleet: startFleet(t), sink: startSink(t), file: filepath.Join(t.TempDir(), "base.yaml")}
+	e := &env{t: t, fleet: startFleet(t), sink: harness.StartSink(t), file: filepath.Join(t.TempDir(), "base.yaml")}
 	if o.base == "" {
 		o.base = base
 	}
@@ -121,18 +120,6 @@ func replaceOnce(t testing.TB, content, old, replacement string) string {
 	return strings.Replace(content, old, replacement, 1)
 }
 
-func startSink(t testing.TB) *traffic.Sink {
-	t.Helper()
-	s, err := traffic.NewSink(traffic.SinkConfig{
-		Listen:     fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t, "127.0.0.1")),
-		HTTPListen: fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t, "127.0.0.1")),
-	})
-	require.NoError(t, err)
-	require.NoError(t, s.Start(t.Context()))
-	t.Cleanup(func() { _ = s.Shutdown(context.Background()) })
-	return s
-}
-
 // run runs the load to its end.
 func (e *env) run(cfg traffic.LoadConfig) traffic.LoadSummary {
 	e.t.Helper()
@@ -149,36 +136,13 @@ func (e *env) load(cfg traffic.LoadConfig) (stop func() traffic.LoadSummary) {
 	if cfg.Protocol == traffic.ProtocolHTTP {
 		cfg.Endpoints = []string{e.collector.HTTP()}
 	}
-	ctx, cancel := context.WithCancel(e.t.Context())
-	type result struct {
-		sum traffic.LoadSummary
-		err error
-	}
-	done := make(chan result, 1)
-	go func() {
-		sum, err := traffic.RunLoad(ctx, cfg)
-		done <- result{sum, err}
-	}()
-	e.t.Cleanup(cancel)
-	return func() traffic.LoadSummary {
-		e.t.Helper()
-		cancel()
-		r := <-done
-		require.NoError(e.t, r.err)
-		require.Positive(e.t, r.sum.Sent)
-		return r.sum
-	}
+	return harness.Background(e.t, cfg)
 }
 
 // awaitAll waits until everything acknowledged has arrived.
 func (e *env) awaitAll(sum traffic.LoadSummary) {
 	e.t.Helper()
-	require.Positive(e.t, sum.Acknowledged)
-	acked := sum.AcknowledgedSet()
-	harness.Await(e.t, 60*time.Second, "all acknowledged spans at the sink", func() (bool, any) {
-		missing := traffic.Missing(acked, e.sink.Received(sum.Run)).GetCardinality()
-		return missing == 0, fmt.Sprintf("%d of %d missing", missing, sum.Acknowledged)
-	})
+	harness.AwaitAll(e.t, e.sink, sum, 60*time.Second)
 }
 
 // startTime tells one process from another with the same PID: field 22 of /proc/PID/stat.

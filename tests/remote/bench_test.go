@@ -79,7 +79,7 @@ func BenchmarkReload(b *testing.B) {
 
 func measure(b *testing.B, way way, delay time.Duration, times int) ([]time.Duration, map[string]traffic.LoadSummary) {
 	b.Helper()
-	e := &env{t: b, fleet: startFleet(b), sink: startSink(b), file: filepath.Join(b.TempDir(), "base.yaml")}
+	e := &env{t: b, fleet: startFleet(b), sink: harness.StartSink(b), file: filepath.Join(b.TempDir(), "base.yaml")}
 	e.writeBase(strings.Replace(base, "batch: {timeout: 50ms}", "batch: {timeout: 200ms}", 1))
 	config, binary := "opamp:"+e.file, ""
 	if way.binary != "" {

@@ -52,7 +52,7 @@ const (
 func TestOwnTelemetry(t *testing.T) {
 	t.Parallel()
 	e := start(t, options{})
-	own := startSink(t)
+	own := harness.StartSink(t)
 	e.fleet.push("attribute", addAttribute)
 	e.fleet.await(0, "attribute", "APPLIED")
 	offer := func() *protobufs.ConnectionSettingsOffers {
@@ -92,7 +92,7 @@ func TestOwnTelemetry(t *testing.T) {
 func TestOtherConnections(t *testing.T) {
 	t.Parallel()
 	e := start(t, options{})
-	moved := startSink(t)
+	moved := harness.StartSink(t)
 	e.fleet.offerConnections("move", &protobufs.ConnectionSettingsOffers{OtherConnections: map[string]*protobufs.OtherConnectionSettings{
 		"otlp/backend": {DestinationEndpoint: moved.GRPCEndpoint()}, // the exporter's older name
 	}})
