@@ -163,7 +163,7 @@ func (c *controlPlane) rollOut() {
 func (c *controlPlane) plan() {
 	selector, begin := "ring=3", time.Now()
 	var plan apiv1.Plan
-	c.server.Must(http.MethodPost, "/plans", apiv1.PlanRequest{Name: "half", Selector: &selector, Body: "processors: {batch: {}}\n"}, &plan)
+	c.server.Must(http.MethodPost, "/plans", apiv1.PlanRequest{Name: "ring", Selector: &selector, Body: "processors: {batch: {}}\n"}, &plan)
 	for id := plan.ID; plan.State != "done" && time.Since(begin) < patience; {
 		time.Sleep(20 * time.Millisecond)
 		plan = apiv1.Plan{}
