@@ -125,6 +125,10 @@ func (c *Control) stepOne(ctx context.Context, id string) (changed bool, err err
 		c.replace(next)
 		return false, nil
 	}
+	// What the agents said is written before what follows from it.
+	if err := c.save(ctx); err != nil {
+		return false, err
+	}
 	if err := c.store.SaveRollout(ctx, next, events...); err != nil {
 		return false, c.reread(ctx, id, err)
 	}

@@ -185,3 +185,45 @@ func (c *Control) Desired(_ context.Context, uid string) (fleet.DesiredSet, erro
 	}
 	return fleet.Desired(&e.agent, c.deployments), nil
 }
+
+// UIDOf finds an agent by its service.instance.id, which is its UID or one of its attributes.
+func (c *Control) UIDOf(instanceID string) (uid string, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e, err := c.find(instanceID); err == nil {
+		return e.agent.UID, true
+	}
+	for _, e := range c.agents {
+		if e.agent.Identifying["service.instance.id"] == instanceID && instanceID != "" {
+			return e.agent.UID, true
+		}
+	}
+	return "", false
+}
+
+// Summary counts what there is.
+type Summary struct {
+	States   map[fleet.State]int
+	Rollouts int
+	// Unsaved are agents and events that are not written yet.
+	Unsaved int
+}
+
+// Summary counts what there is.
+func (c *Control) Summary() Summary {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := Summary{States: map[fleet.State]int{}, Unsaved: len(c.unsaved.agents) + len(c.unsaved.events)}
+	for _, state := range fleet.States() {
+		s.States[state] = 0
+	}
+	for _, e := range c.agents {
+		s.States[e.agent.State()]++
+	}
+	for _, d := range c.deployments {
+		if d.Rollout != nil {
+			s.Rollouts++
+		}
+	}
+	return s
+}
