@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -234,3 +235,9 @@ func (a *testAgent) untilOffered() {
 }
 
 func (a *testAgent) hash() string { return hex.EncodeToString(a.config.GetConfigHash()) }
+
+// brokenStore does not write agents while fail is set.
+type brokenStore struct {
+	store.Store
+	fail atomic.Bool
+}
