@@ -84,6 +84,8 @@ type testAgent struct {
 	// config is what it was offered last, offers counts them.
 	config *protobufs.AgentRemoteConfig
 	offers int
+	// custom are the messages that came.
+	custom []*protobufs.CustomMessage
 }
 
 func (w *world) agent(attributes map[string]string) *testAgent {
@@ -132,6 +134,9 @@ func (a *testAgent) send(m *protobufs.AgentToServer) *protobufs.ServerToAgent {
 	require.Equal(a.w.t, http.StatusOK, rec.Code, "%s", body)
 	var answer protobufs.ServerToAgent
 	require.NoError(a.w.t, proto.Unmarshal(body, &answer))
+	if answer.CustomMessage != nil {
+		a.custom = append(a.custom, answer.CustomMessage)
+	}
 	if answer.RemoteConfig != nil {
 		a.config = answer.RemoteConfig
 		a.offers++
