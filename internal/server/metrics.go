@@ -17,7 +17,7 @@ func (s *Server) apiHandler() http.Handler {
 	handler := api.New(api.Options{
 		Store: s.store, Control: s.control, Auth: s.auth, Log: s.log, HideAfter: s.config.Retention.HideAgents,
 	})
-	s.close = append(s.close, func() error { handler.Close(); return nil })
+	s.endStreams = handler.Close
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), fleetCollector{s})
 	mux := http.NewServeMux()

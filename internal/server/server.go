@@ -36,6 +36,7 @@ type Server struct {
 	parts   parts
 
 	opamp, api *listener
+	endStreams func()         // of the API; they would not end by themselves
 	close      []func() error // in reverse order
 	stopping   atomic.Bool
 	failed     chan error // of a listener that ended by itself
@@ -166,6 +167,7 @@ func (l *listener) url(scheme string, t TLS) string {
 func (s *Server) Stop(ctx context.Context) error {
 	s.stop.Do(func() {
 		s.stopping.Store(true)
+		s.endStreams()
 		s.stopped = errors.Join(s.control.Stop(ctx), shutdown(ctx, s.opamp), shutdown(ctx, s.api), s.release())
 		s.log.Info("collie has stopped")
 	})

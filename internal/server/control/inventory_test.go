@@ -24,7 +24,8 @@ func TestEverythingIsKept(t *testing.T) {
 		{Key: "list", Value: &protobufs.AnyValue{Value: &protobufs.AnyValue_ArrayValue{ArrayValue: &protobufs.ArrayValue{
 			Values: []*protobufs.AnyValue{{Value: &protobufs.AnyValue_BoolValue{BoolValue: true}}},
 		}}}},
-		{Key: "nothing"}, {Key: "bad", Value: &protobufs.AnyValue{Value: &protobufs.AnyValue_BytesValue{BytesValue: []byte{0xff}}}},
+		{Key: "nothing"},
+		{Key: "bad", Value: &protobufs.AnyValue{Value: &protobufs.AnyValue_BytesValue{BytesValue: []byte{0xff}}}},
 	}
 	a.full.EffectiveConfig = &protobufs.EffectiveConfig{ConfigMap: &protobufs.AgentConfigMap{ConfigMap: map[string]*protobufs.AgentConfigFile{
 		"": {Body: []byte("a: 1")}, "raw": {Body: []byte("b: 2\n")},
