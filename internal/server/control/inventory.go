@@ -29,6 +29,9 @@ type entry struct {
 	// peer is how it reached this server last, and credential the one that was made for it and that it does not use yet.
 	peer       peer
 	credential *credential
+	// illSince is since when it has been unhealthy, illTold that this was told.
+	illSince time.Time
+	illTold  bool
 	// greeted is the token that it was last seen with.
 	greeted string
 }
@@ -45,6 +48,9 @@ func (c *Control) loadAgents(ctx context.Context) error {
 			return err
 		}
 		e := &entry{uid: uid, agent: a}
+		if a.Unhealthy() {
+			e.illSince, e.illTold = a.LastSeen, true
+		}
 		if a.Connected {
 			e.agent.Connected, e.agent.ConnectedSince = false, time.Time{}
 			c.unsaved.agent(e)

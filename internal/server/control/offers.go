@@ -108,6 +108,7 @@ func (c *Control) offerDue(ctx context.Context) {
 		var list []due
 		c.mu.Lock()
 		for _, e := range c.agents {
+			c.tellIll(e)
 			if offer := c.prepare(e, false); offer != nil {
 				list = append(list, due{e, offer})
 			}
