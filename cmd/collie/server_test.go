@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -118,6 +119,9 @@ func file(t *testing.T, content string) string {
 	require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
 	return path
 }
+
+// quiet drops what a server logs.
+func quiet() *log.Logger { return log.New(io.Discard, "", 0) }
 
 // before is a time that is this long ago for some seconds to come.
 func before(d time.Duration) time.Time { return time.Now().Add(-d - time.Second) }
