@@ -53,10 +53,10 @@ func planText(p apiv1.Plan, colours palette) string {
 	fmt.Fprintf(&b, "%s: of %s, %d accept, %d refuse, %d cannot tell\n", named(p.Name), count(len(p.Agents), "agent"),
 		p.Accepted, p.Refused, p.CannotTell)
 	writeReasons(&b, colours.state(apiv1.OutcomeRefused), groups(p.Agents, apiv1.OutcomeRefused, func(a apiv1.PlanAgent) string {
-		return orDash(a.Stage) + ": " + oneText(a.Message)
+		return cmp.Or(a.Stage, "refused") + ": " + a.Message
 	}))
 	writeReasons(&b, colours.state(apiv1.OutcomeCannotTell), groups(p.Agents, apiv1.OutcomeCannotTell, func(a apiv1.PlanAgent) string {
-		return oneText(a.Message)
+		return a.Message
 	}))
 	writeDiffs(&b, p.Agents, colours)
 	return b.String()
@@ -64,7 +64,9 @@ func planText(p apiv1.Plan, colours palette) string {
 
 func writeReasons(b *strings.Builder, word string, found []group) {
 	for _, g := range found {
-		fmt.Fprintf(b, "\n%s by %s (%s)\n  %s\n", word, count(len(g.names), "agent"), few(g.names, namesShown), cmp.Or(g.key, "no reason given"))
+		reason := clean(strings.TrimSpace(cmp.Or(g.key, "no reason given")))
+		fmt.Fprintf(b, "\n%s by %s (%s)\n  %s\n", word, count(len(g.names), "agent"), few(g.names, namesShown),
+			strings.ReplaceAll(reason, "\n", "\n  "))
 	}
 }
 
