@@ -212,9 +212,14 @@ func (t *table) more(n int) {
 	}
 }
 
+// String leaves out the spaces that pad columns with nothing after them.
 func (t *table) String() string {
 	_ = t.writer.Flush()
-	return t.text.String()
+	lines := strings.Split(t.text.String(), "\n")
+	for i := range lines {
+		lines[i] = strings.TrimRight(lines[i], " ")
+	}
+	return strings.Join(lines, "\n")
 }
 
 // inline lists counts on one line, the largest first.

@@ -15,9 +15,10 @@ import (
 
 // Exit codes.
 const (
-	exitDone   = 0
-	exitFailed = 1
-	exitUsage  = 64 // unknown flag or command, or a bad value (EX_USAGE of sysexits)
+	exitDone    = 0
+	exitFailed  = 1
+	exitRefused = 2  // a no of agents or policy
+	exitUsage   = 64 // unknown flag or command, or a bad value (EX_USAGE of sysexits)
 )
 
 // streams is where a command writes: results to out, everything else to err.
@@ -34,6 +35,12 @@ type usageError struct {
 func (e *usageError) Error() string { return e.err.Error() }
 func (e *usageError) Unwrap() error { return e.err }
 
+// refusedError is a no of agents or policy: the command itself did what it should.
+type refusedError struct{ err error }
+
+func (e *refusedError) Error() string { return e.err.Error() }
+func (e *refusedError) Unwrap() error { return e.err }
+
 // newRootCommand holds all subcommands. A subcommand is a file of its own with a constructor that is added here; it
 // returns errors, and wraps those that the command line caused in a *usageError.
 func newRootCommand(s streams) *cobra.Command {
@@ -49,9 +56,18 @@ func newRootCommand(s streams) *cobra.Command {
 	root.SetErr(s.err)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{cmd.CommandPath(), err} })
 	root.AddCommand(
+		newAgentsCommand(s),
+		newAuditCommand(s),
+		newConfigCommand(s),
+		newConnectionsCommand(s),
 		newDemoCommand(s),
 		newLoadCommand(s),
+		newPackagesCommand(s),
+		newPlanCommand(s),
+		newRolloutCommand(s),
+		newServerCommand(s),
 		newSinkCommand(s),
+		newTokenCommand(s),
 		newVersionCommand(s),
 	)
 	return root
@@ -66,8 +82,12 @@ func execute(ctx context.Context, s streams, args []string) int {
 		return exitDone
 	}
 	var usage *usageError
+	var refused *refusedError
 	if !errors.As(err, &usage) {
 		_, _ = fmt.Fprintf(s.err, "%s: %s\n", cmd.CommandPath(), oneLine(err))
+		if errors.As(err, &refused) {
+			return exitRefused
+		}
 		return exitFailed
 	}
 	_, _ = fmt.Fprintf(s.err, "%s: %s; see %s --help\n", usage.command, oneLine(err), usage.command)

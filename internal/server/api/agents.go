@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/collie-otel/collie/internal/apiv1"
 	"github.com/collie-otel/collie/internal/fleet"
@@ -11,7 +12,7 @@ import (
 const typeYAML = "text/yaml; charset=utf-8"
 
 func (a *API) listAgents(w http.ResponseWriter, r *request) error {
-	q, err := r.agentQuery()
+	q, err := r.agentQuery(a.now(), a.hideAfter)
 	if err != nil {
 		return err
 	}
@@ -26,7 +27,8 @@ func (a *API) listAgents(w http.ResponseWriter, r *request) error {
 	return writeJSON(w, http.StatusOK, all)
 }
 
-func (r *request) agentQuery() (store.AgentQuery, error) {
+// agentQuery leaves out agents that have been away for longer than hideAfter, unless they are asked for.
+func (r *request) agentQuery(now time.Time, hideAfter time.Duration) (store.AgentQuery, error) {
 	q := store.AgentQuery{Text: r.query.Get("q"), Cursor: r.query.Get("cursor")}
 	var err error
 	if q.Selector, err = fleet.ParseSelector(r.query.Get("selector")); err != nil {
@@ -40,8 +42,12 @@ func (r *request) agentQuery() (store.AgentQuery, error) {
 	if q.Cursor != "" && fleet.ValidateUID(q.Cursor) != nil {
 		return q, refuse(http.StatusBadRequest, "the cursor is not a next_cursor of an answer")
 	}
-	if _, err = r.flag("hidden"); err != nil {
+	hidden, err := r.flag("hidden")
+	if err != nil {
 		return q, err
+	}
+	if !hidden && hideAfter > 0 {
+		q.SeenSince = now.Add(-hideAfter)
 	}
 	q.Limit, err = r.limit()
 	return q, err

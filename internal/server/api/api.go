@@ -19,21 +19,24 @@ type Options struct {
 	// Auth is nil on a server without tokens: whoever reaches it may do everything, but only under a loopback name.
 	Auth *auth.Keeper
 	Log  *slog.Logger
+	// HideAfter leaves agents out of lists that have been away for longer; 0 leaves out none.
+	HideAfter time.Duration
 	// Now is the clock, time.Now if nil.
 	Now func() time.Time
 }
 
 // API answers everything under /api/v1. Close it to end the streams of changes, before or while its server shuts down.
 type API struct {
-	store   store.Store
-	control Control
-	auth    *auth.Keeper
-	log     *slog.Logger
-	now     func() time.Time
-	hub     *hub
-	routes  []route
-	mux     *http.ServeMux
-	origins http.CrossOriginProtection
+	store     store.Store
+	control   Control
+	auth      *auth.Keeper
+	log       *slog.Logger
+	now       func() time.Time
+	hideAfter time.Duration
+	hub       *hub
+	routes    []route
+	mux       *http.ServeMux
+	origins   http.CrossOriginProtection
 	// keepAlive is how often a stream without changes says that it is there.
 	keepAlive time.Duration
 }
@@ -43,7 +46,7 @@ const prefix = "/api/v1"
 // New makes the API. It starts nothing until somebody listens to changes.
 func New(o Options) *API {
 	a := &API{
-		store: o.Store, control: o.Control, auth: o.Auth, log: o.Log, now: o.Now, hub: newHub(o.Store, o.Log),
+		store: o.Store, control: o.Control, auth: o.Auth, log: o.Log, now: o.Now, hideAfter: o.HideAfter, hub: newHub(o.Store, o.Log),
 		mux: http.NewServeMux(), keepAlive: 15 * time.Second,
 	}
 	if a.now == nil {

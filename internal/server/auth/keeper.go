@@ -74,6 +74,14 @@ func (k *Keeper) Redeem(ctx context.Context, t store.Token) error {
 	return nil
 }
 
+// Valid says whether a token that was accepted once has not been revoked since, and has not expired.
+func (k *Keeper) Valid(t store.Token) bool {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	known, found := k.byHash[t.Hash]
+	return found && !expired(&known, k.now())
+}
+
 // Revoke deletes a token; from then on it is refused. store.ErrNotFound.
 func (k *Keeper) Revoke(ctx context.Context, actor, id string) error {
 	k.writing.Lock()
