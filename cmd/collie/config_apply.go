@@ -91,24 +91,18 @@ func (f *configApplyFlags) run(ctx context.Context, c *session, _ []string) erro
 		return err
 	}
 	if f.rollout && unchanged && saved.ReleasedVersion == saved.Version && !f.spec.force {
-		return f.report(ctx, c, saved, fmt.Sprintf("%s: unchanged, and version %d is rolled out: nothing to do", f.name, saved.Version))
+		return f.report(c, saved, fmt.Sprintf("%s: unchanged, and version %d is rolled out: nothing to do", f.name, saved.Version))
 	}
 	if !f.rollout {
-		return f.report(ctx, c, saved, savedLine(f.name, saved, unchanged))
+		return f.report(c, saved, savedLine(f.name, saved, unchanged))
 	}
 	c.say("%s", savedWord(f.name, saved, unchanged))
 	request.Version = saved.Version
 	return c.startRollout(ctx, request, true)
 }
 
-// report is the end where there is no rollout. As a document it shows the configuration as it is now.
-func (f *configApplyFlags) report(ctx context.Context, c *session, saved apiv1.Configuration, line string) error {
-	if c.format != formatTable {
-		var err error
-		if saved, _, err = c.client.Configuration(ctx, f.name); err != nil {
-			return err
-		}
-	}
+// report is the end where there is no rollout.
+func (f *configApplyFlags) report(c *session, saved apiv1.Configuration, line string) error {
 	return c.show(saved, func(palette, time.Time) string { return named(line) + "\n" })
 }
 
@@ -144,10 +138,10 @@ func (f *configApplyFlags) save(ctx context.Context, c *session, body string) (s
 	if exists && newest.Body == body && newest.Priority == wanted.Priority && sameSelector(newest.Selector, wanted.Selector) {
 		return newest, true, nil
 	}
-	saved, err = c.client.SaveConfiguration(ctx, f.name, wanted, tag)
-	if exists {
-		saved.ReleasedVersion = newest.ReleasedVersion
+	if !exists {
+		tag = client.Absent
 	}
+	saved, err = c.client.SaveConfiguration(ctx, f.name, wanted, tag)
 	return saved, false, err
 }
 

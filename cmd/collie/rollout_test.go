@@ -100,7 +100,7 @@ func TestConfigApplyWithARollout(t *testing.T) {
 	body := file(t, "a: 2\n")
 	routes := answers{
 		"GET /configurations/{name}": exampleConfig(),
-		"PUT /configurations/{name}": apiv1.Version{Version: 4},
+		"PUT /configurations/{name}": apiv1.Configuration{Name: "edge/gw", Version: 4, ReleasedVersion: 2},
 		"POST /rollouts":             exampleRollout("pending"),
 		"GET /rollouts/{id}":         exampleRollout("rolled_back"),
 		"GET /events":                announce("rollout"),
