@@ -1,7 +1,7 @@
 # Collie's build. `make help` lists the targets.
 SHELL := /bin/bash -o pipefail
 .DEFAULT_GOAL := help
-.PHONY: help build build-otelcol build-collie build-test build-stock demo test test-deps lint check bench components image clean
+.PHONY: help build build-otelcol build-collie build-test build-stock build-upstream demo test test-deps lint check bench components image clean
 
 VERSION ?= 0.1.0-dev+$(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 GENERATED := distribution/build
@@ -53,6 +53,18 @@ tests/.work/stock/.generated: tests/thirdparty/builder-config.yaml go.mod go.sum
 build-stock: tests/.work/stock/.generated
 	cd tests/.work/stock && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o $(CURDIR)/bin/test/otelcol-stock .
 
+# Upstream's own agents: a Collector with its OpAMP extension, and its supervisor.
+tests/.work/upstream/.generated: tests/upstream/builder-config.yaml go.mod go.sum
+	mkdir -p $(@D)
+	go tool builder --config $< --skip-strict-versioning=false --skip-compilation
+	cd $(@D) && go mod tidy
+	touch $@
+
+build-upstream: tests/.work/upstream/.generated
+	cd tests/.work/upstream && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o $(CURDIR)/bin/test/otelcol-upstream .
+	cd tests/upstream/supervisor && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o $(CURDIR)/bin/test/opampsupervisor \
+		github.com/open-telemetry/opentelemetry-collector-contrib/cmd/opampsupervisor
+
 build-collie:
 	CGO_ENABLED=0 go build $(BUILD_FLAGS) -o bin/collie ./cmd/collie
 
@@ -62,7 +74,7 @@ demo: build ## run a small fleet on this machine; DEMO_SECONDS=N ends it by itse
 test-deps:
 	scripts/install-test-deps.sh
 
-test: build build-test test-deps ## run everything that CI runs but lint
+test: build build-test build-upstream test-deps ## run everything that CI runs but lint
 	go test -race ./cmd/... ./configs/... ./distribution/components/... ./distribution/image/... ./extension/... ./internal/... ./confmap/... ./receiver/...
 	go test -count=1 -timeout 20m ./tests/...
 

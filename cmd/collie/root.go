@@ -65,6 +65,7 @@ func newRootCommand(s streams) *cobra.Command {
 		newPackagesCommand(s),
 		newPlanCommand(s),
 		newRolloutCommand(s),
+		newServerCommand(s),
 		newSinkCommand(s),
 		newTokenCommand(s),
 		newVersionCommand(s),

@@ -51,6 +51,8 @@ type RemoteConfig struct {
 	// Status is UNSET, APPLIED, APPLYING or FAILED.
 	Status string `json:"status"`
 	Error  string `json:"error,omitempty"`
+	// Withheld says why the desired set is not offered, if it is not.
+	Withheld string `json:"withheld,omitempty"`
 }
 
 // ConnectionSettings is what became of the connection settings offered last.

@@ -39,6 +39,8 @@ type DesiredSet struct {
 	// Hash is the same for the same names, bodies and salts. It is empty where nothing is desired: there are no files, and the
 	// agent was never offered any, or is an OpAMPBridge, which would delete what it has.
 	Hash string
+	// Forced says that a forced release is among them.
+	Forced bool
 }
 
 // Reaches says whether any version in force concerns an agent with these attributes, the one before or the one to come.
@@ -81,6 +83,7 @@ func desired(agent *Agent, deployments []Deployment, assumed string) DesiredSet 
 	})
 	set := DesiredSet{Files: make([]File, 0, len(placed))}
 	for i, p := range placed {
+		set.Forced = set.Forced || p.Salt != ""
 		set.Files = append(set.Files, File{
 			Name: fileName(agent, i, p.Version), Configuration: p.Version.Configuration, Version: p.Version.Number, Body: p.Version.Body,
 		})

@@ -38,6 +38,21 @@ const (
 	AgentHealthy      Kind = "healthy"
 	AgentRestarted    Kind = "restart_requested"
 	AgentForgotten    Kind = "forgotten"
+	AgentDuplicate    Kind = "duplicate_uid"  // another agent came under its UID, and was given one of its own
+	AgentWithheld     Kind = "offer_withheld" // the desired set would delete what it does not name
+
+	ConnectionsOffered  Kind = "connection_settings_offered"
+	ConnectionsApplied  Kind = "connection_settings_applied"
+	ConnectionsFailed   Kind = "connection_settings_failed"
+	CredentialIssued    Kind = "credential_issued"
+	CertificateIssued   Kind = "certificate_issued"
+	PackageOffered      Kind = "package_offered"
+	PackageInstalled    Kind = "package_installed"
+	PackageFailed       Kind = "package_failed"
+	ConnectionSaved     Kind = "connection_saved"
+	ConnectionDeleted   Kind = "connection_deleted"
+	PackageOfferSaved   Kind = "package_offer_saved"
+	PackageOfferDeleted Kind = "package_offer_deleted"
 
 	ConfigurationSaved   Kind = "configuration_saved"
 	ConfigurationDeleted Kind = "configuration_deleted"
@@ -57,4 +72,8 @@ const (
 
 	TokenCreated Kind = "token_created"
 	TokenRevoked Kind = "token_revoked"
+
+	PlanRequested Kind = "plan_requested"
+	ServerStarted Kind = "server_started"
+	ServerStopped Kind = "server_stopped"
 )

@@ -20,6 +20,8 @@ type RemoteConfig struct {
 	ReportedAt   time.Time `json:"reported_at,omitzero"`
 	Status       Status    `json:"status,omitempty"`
 	Error        string    `json:"error,omitempty"`
+	// Withheld says why the desired set is not offered: an OpAMPBridge would delete what the set does not name. Empty if it is.
+	Withheld string `json:"withheld,omitempty"`
 	// Refused are the sets that failed on this agent, the newest first, 64 at most.
 	Refused []Refusal `json:"refused,omitempty"`
 }

@@ -106,3 +106,6 @@ func (s *RolloutSpec) steps() []Amount {
 	}
 	return steps
 }
+
+// WavesTotal is the number of all waves, the canary included.
+func (s *RolloutSpec) WavesTotal() int { return len(s.steps()) }

@@ -62,3 +62,6 @@ func (a *Agent) State() State {
 	}
 	return Pending
 }
+
+// States lists them all, the most urgent first.
+func States() []State { return slices.Clone(states) }

@@ -106,13 +106,18 @@ func tail(s string, lines int) string {
 }
 
 // RSS is the resident memory in bytes, anonymous pages only: what the process itself holds.
-func (p *Process) RSS() int64 {
+func (p *Process) RSS() int64 { return p.memory("RssAnon:") }
+
+// ResidentSet is the resident memory in bytes, pages of files included.
+func (p *Process) ResidentSet() int64 { return p.memory("VmRSS:") }
+
+func (p *Process) memory(field string) int64 {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
 	if err != nil {
 		return 0
 	}
 	for line := range bytes.Lines(b) {
-		if rest, ok := bytes.CutPrefix(line, []byte("RssAnon:")); ok {
+		if rest, ok := bytes.CutPrefix(line, []byte(field)); ok {
 			kb, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(string(rest)), " kB"), 10, 64)
 			return kb << 10
 		}

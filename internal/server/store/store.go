@@ -33,6 +33,7 @@ type Store interface {
 	Rollouts
 	Events
 	Tokens
+	Documents
 
 	// Revision is the number of the last change. It increases with each write of an agent, a configuration, or a rollout.
 	Revision(ctx context.Context) (int64, error)
@@ -56,6 +57,9 @@ type Agents interface {
 	Agent(ctx context.Context, uid string) (fleet.Agent, error)
 	// ListAgents returns those that the query describes, by UID.
 	ListAgents(ctx context.Context, q AgentQuery) (AgentPage, error)
+	// AllAgents returns every agent, by UID: for a server that starts. Those of them that are stored as connected are so no more;
+	// to say so is SaveAgents, once for all of them.
+	AllAgents(ctx context.Context) ([]fleet.Agent, error)
 	// ForgetAgent deletes an agent; its events stay. ErrNotFound, and ErrConflict while it is connected.
 	ForgetAgent(ctx context.Context, uid string, events ...fleet.Event) error
 	// EffectiveConfig returns a body by its fleet.ContentHash, or ErrNotFound.
@@ -77,6 +81,8 @@ type AgentQuery struct {
 	State fleet.State
 	// Text is contained in the UID, or in a key or value of an attribute, whatever the case.
 	Text string
+	// SeenSince leaves out agents that are not connected and were last seen before it; zero leaves out none.
+	SeenSince time.Time
 	// Limit is at most 1,000; zero is 100.
 	Limit int
 	// Cursor is AgentPage.Next of the page before. Agents that come and go between two pages move no other from one to the other.
@@ -183,6 +189,28 @@ type Token struct {
 	CreatedAt time.Time `json:"created_at"`
 	// ExpiresAt is zero for never.
 	ExpiresAt time.Time `json:"expires_at,omitzero"`
+}
+
+// Documents are small things of the server that nobody queries by their content: settings, layouts, filters. They are no part
+// of Changes.
+type Documents interface {
+	// PutDocument inserts or replaces a document. ErrInvalid without kind or name, and above MaxDocument bytes.
+	PutDocument(ctx context.Context, kind, name string, data []byte, events ...fleet.Event) error
+	// Documents returns all of a kind, by name.
+	Documents(ctx context.Context, kind string) ([]Document, error)
+	// DeleteDocument deletes one, or ErrNotFound.
+	DeleteDocument(ctx context.Context, kind, name string, events ...fleet.Event) error
+}
+
+// MaxDocument is the longest Data in bytes.
+const MaxDocument = 1 << 20
+
+// Document is identified by its kind and name.
+type Document struct {
+	Kind, Name string
+	// Data are any bytes, never nil.
+	Data      []byte
+	UpdatedAt time.Time
 }
 
 // Change says that a thing changed or is gone.

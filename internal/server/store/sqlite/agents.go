@@ -144,8 +144,12 @@ func (s *Store) ListAgents(ctx context.Context, q store.AgentQuery) (page store.
 		if err != nil {
 			return err
 		}
+		unseen, err := unseenAgents(ctx, tx, q.SeenSince)
+		if err != nil {
+			return err
+		}
 		var uids []string
-		uids, page.Next, page.Total = find(entries, q)
+		uids, page.Next, page.Total = find(entries, q, unseen)
 		page.Agents = make([]fleet.Agent, 0, len(uids))
 		read, err := tx.PrepareContext(ctx, selectAgent)
 		if err != nil {
@@ -193,4 +197,20 @@ func deleteAgent(ctx context.Context, tx *sql.Tx, uid string) error {
 	}
 	_, err := changed(ctx, tx, store.ChangedAgent, uid, true)
 	return err
+}
+
+// AllAgents reads every agent.
+func (s *Store) AllAgents(ctx context.Context) ([]fleet.Agent, error) {
+	type row struct {
+		first, last int64
+		text        document[fleet.Agent]
+	}
+	rows, err := s.read.QueryContext(ctx, `SELECT first_seen, last_seen, document FROM agents JOIN agent_seen USING (uid) ORDER BY uid`)
+	all, err := collect(rows, err, func(r *row) []any { return []any{&r.first, &r.last, &r.text} })
+	agents := make([]fleet.Agent, len(all))
+	for i := range all {
+		agents[i] = all[i].text.value
+		agents[i].FirstSeen, agents[i].LastSeen = fromNanos(all[i].first), fromNanos(all[i].last)
+	}
+	return agents, err
 }

@@ -101,6 +101,42 @@ func measure(b *testing.B, before, do func()) {
 	b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "p99_ms")
 }
 
+// BenchmarkListSeenSince leaves out half of 10,000 agents, which are gone: the worst of what a list may have to do.
+func BenchmarkListSeenSince(b *testing.B) {
+	s, _, agents := fleetOf(b, fleetSize)
+	for i := range agents[:fleetSize/2] {
+		agents[i].Connected = false
+	}
+	for batch := range slices.Chunk(agents[:fleetSize/2], 200) {
+		require.NoError(b, s.SaveAgents(context.Background(), store.AgentBatch{Agents: batch}))
+	}
+	measure(b, func() {}, func() {
+		page, err := s.ListAgents(context.Background(), store.AgentQuery{SeenSince: storetest.Start.Add(time.Second)})
+		require.NoError(b, err)
+		require.Equal(b, fleetSize/2, page.Total)
+	})
+}
+
+// BenchmarkStart is what a server that starts does: it reads 10,000 agents, and stores that none of them is connected.
+func BenchmarkStart(b *testing.B) {
+	s, _, _ := fleetOf(b, fleetSize)
+	for name, disconnect := range map[string]bool{"read": false, "read and disconnect": true} {
+		b.Run(name, func(b *testing.B) {
+			measure(b, func() {}, func() {
+				agents, err := s.AllAgents(context.Background())
+				require.NoError(b, err)
+				require.Len(b, agents, fleetSize)
+				if disconnect {
+					for i := range agents {
+						agents[i].Connected = false
+					}
+					require.NoError(b, s.SaveAgents(context.Background(), store.AgentBatch{Agents: agents}))
+				}
+			})
+		})
+	}
+}
+
 // BenchmarkSave writes agents whose state changed, 200 in a transaction.
 func BenchmarkSave(b *testing.B) {
 	s, _, agents := fleetOf(b, fleetSize)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 	"unique"
 
 	"github.com/collie-otel/collie/internal/fleet"
@@ -66,33 +67,27 @@ func (x *agentIndex) refresh(ctx context.Context, tx *sql.Tx) ([]*entry, error) 
 	return x.entries, nil
 }
 
-// merge replaces the entries of the rows.
+// merge replaces the entries of the rows. A list after each of many changes must not pay for a sort of the whole fleet: what
+// lies between two rows is copied as it is.
 func (x *agentIndex) merge(rows []indexRow) error {
-	replaced := make(map[string]*entry, len(rows))
+	slices.SortFunc(rows, func(a, b indexRow) int { return strings.Compare(a.uid, b.uid) })
+	entries, rest := make([]*entry, 0, len(x.entries)+len(rows)), x.entries
 	for _, r := range rows {
-		replaced[r.uid] = nil // gone
+		at, found := slices.BinarySearchFunc(rest, r.uid, func(e *entry, uid string) int { return strings.Compare(e.uid, uid) })
+		entries = append(entries, rest[:at]...)
+		if rest = rest[at:]; found {
+			rest = rest[1:]
+		}
 		if !r.attributes.Valid {
-			continue
+			continue // gone
 		}
 		var attributes document[map[string]string]
 		if err := attributes.Scan(r.attributes.String); err != nil {
 			return err
 		}
-		replaced[r.uid] = &entry{r.uid, fleet.State(r.state.String), shared(attributes.value), searchText(r.uid, attributes.value)}
+		entries = append(entries, &entry{r.uid, fleet.State(r.state.String), shared(attributes.value), searchText(r.uid, attributes.value)})
 	}
-	entries := make([]*entry, 0, len(x.entries)+len(rows))
-	for _, e := range x.entries {
-		if _, found := replaced[e.uid]; !found {
-			entries = append(entries, e)
-		}
-	}
-	for _, e := range replaced {
-		if e != nil {
-			entries = append(entries, e)
-		}
-	}
-	slices.SortFunc(entries, func(a, b *entry) int { return strings.Compare(a.uid, b.uid) })
-	x.entries = entries
+	x.entries = append(entries, rest...)
 	return nil
 }
 
@@ -105,13 +100,31 @@ func shared(attributes map[string]string) map[string]string {
 	return m
 }
 
-// find returns the page of the query.
-func find(entries []*entry, q store.AgentQuery) (uids []string, next string, total int) {
+// unseenAgents returns the agents that are not connected and were last seen before since, none if it is zero. Heartbeats make no
+// revision, so last_seen is read and not kept in the index.
+func unseenAgents(ctx context.Context, tx *sql.Tx, since time.Time) (map[string]bool, error) {
+	if since.IsZero() {
+		return nil, nil
+	}
+	rows, err := tx.QueryContext(ctx, `SELECT uid FROM agents JOIN agent_seen USING (uid) WHERE connected = 0 AND last_seen < ?`, nanos(since))
+	uids, err := collect(rows, err, func(uid *string) []any { return []any{uid} })
+	unseen := make(map[string]bool, len(uids))
+	for _, uid := range uids {
+		unseen[uid] = true
+	}
+	return unseen, err
+}
+
+// find returns the page of the query without the unseen.
+func find(entries []*entry, q store.AgentQuery, unseen map[string]bool) (uids []string, next string, total int) {
 	text := strings.ToValidUTF8(strings.ToLower(q.Text), "\uFFFD")
 	limit := limited(q.Limit)
 	for _, e := range entries {
 		if q.State != "" && e.state != q.State || !q.Selector.Matches(e.attributes) || !strings.Contains(e.text, text) {
 			continue
+		}
+		if len(unseen) > 0 && e.state == fleet.Disconnected && unseen[e.uid] {
+			continue // the state decides where the index is ahead of the transaction
 		}
 		total++
 		switch {

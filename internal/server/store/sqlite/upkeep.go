@@ -16,18 +16,16 @@ func (s *Store) Prune(ctx context.Context, keep store.Retention) (pruned store.P
 	err = s.writing(ctx, func(tx *sql.Tx) error {
 		pruned = store.Pruned{}
 		if !keep.AgentsSince.IsZero() {
-			rows, err := tx.QueryContext(ctx, `SELECT uid FROM agents JOIN agent_seen USING (uid) WHERE connected = 0 AND last_seen < ?`,
-				nanos(keep.AgentsSince))
-			uids, err := collect(rows, err, func(uid *string) []any { return []any{uid} })
+			unseen, err := unseenAgents(ctx, tx, keep.AgentsSince)
 			if err != nil {
 				return err
 			}
-			for _, uid := range uids {
+			for uid := range unseen {
 				if err := deleteAgent(ctx, tx, uid); err != nil {
 					return err
 				}
 			}
-			pruned.Agents = len(uids)
+			pruned.Agents = len(unseen)
 		}
 		if pruned.Bodies, err = count(tx.ExecContext(ctx,
 			`DELETE FROM bodies WHERE NOT EXISTS (SELECT 1 FROM agents WHERE effective_hash = hash)`)); err != nil {

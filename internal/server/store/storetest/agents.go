@@ -122,6 +122,62 @@ func testTouch(t *testing.T, s store.Store) {
 	require.Equal(t, before, revision(t, s), "a heartbeat is no change")
 }
 
+func testSeenSince(t *testing.T, s store.Store) {
+	fill(t, s, 6)
+	for _, n := range []int{1, 2, 3} {
+		gone := NewAgent(n)
+		gone.Connected = false
+		save(t, s, gone)
+	}
+	later := Start.Add(time.Hour)
+	seen := func(since time.Time, want ...int) {
+		t.Helper()
+		page, err := s.ListAgents(t.Context(), store.AgentQuery{SeenSince: since})
+		require.NoError(t, err)
+		require.Equal(t, len(want), page.Total)
+		for i, n := range want {
+			require.Equal(t, UID(n), page.Agents[i].UID)
+		}
+	}
+	seen(time.Time{}, 0, 1, 2, 3, 4, 5)
+	seen(Start, 0, 1, 2, 3, 4, 5)
+	seen(later, 0, 4, 5)
+	require.NoError(t, s.TouchAgents(t.Context(), map[string]time.Time{UID(2): later}))
+	seen(later, 0, 2, 4, 5)
+	seen(later.Add(1), 0, 4, 5)
+	save(t, s, NewAgent(3))
+	seen(later, 0, 2, 3, 4, 5)
+
+	page, err := s.ListAgents(t.Context(), store.AgentQuery{SeenSince: later, State: fleet.Disconnected, Limit: 1})
+	require.NoError(t, err)
+	require.Equal(t, 1, page.Total)
+	require.Empty(t, page.Next)
+}
+
+// testAllAgents is a server that starts: it reads all agents, and none of them is connected to it.
+func testAllAgents(t *testing.T, s store.Store) {
+	all, err := s.AllAgents(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, all)
+	save(t, s, NewAgent(2), NewAgent(0), NewAgent(1))
+	later := Start.Add(time.Minute)
+	require.NoError(t, s.TouchAgents(t.Context(), map[string]time.Time{UID(1): later}))
+	all, err = s.AllAgents(t.Context())
+	require.NoError(t, err)
+	require.Len(t, all, 3)
+	for i := range all {
+		want, err := s.Agent(t.Context(), UID(i))
+		require.NoError(t, err)
+		require.Equal(t, want, all[i])
+		all[i].Connected, all[i].ConnectedSince = false, time.Time{}
+	}
+	require.Equal(t, later, all[1].LastSeen)
+	save(t, s, all...)
+	page, err := s.ListAgents(t.Context(), store.AgentQuery{State: fleet.Disconnected})
+	require.NoError(t, err)
+	require.Equal(t, all, page.Agents)
+}
+
 func testForget(t *testing.T, s store.Store) {
 	a := NewAgent(1)
 	require.ErrorIs(t, s.ForgetAgent(t.Context(), a.UID), store.ErrNotFound)

@@ -1,0 +1,235 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/collie-otel/collie/internal/fleet"
+	"github.com/collie-otel/collie/internal/server/opampserver"
+	"github.com/collie-otel/collie/internal/server/store"
+)
+
+// entry is one agent. It is guarded by Control.mu. Maps and slices in agent are replaced, never changed in place, so that a copy
+// of the struct can be written without the lock.
+type entry struct {
+	uid   uuid.UUID
+	agent fleet.Agent
+	// touched: LastSeen is newer than the store's.
+	touched bool
+	// next is when the desired set may be offered again, tries how often it was, and fresh that it must be on this connection, since
+	// the agent does not report what it has.
+	next  time.Time
+	tries int
+	fresh bool
+	// managed are the resources that an OpAMPBridge says it has and would delete; nil before it says.
+	managed map[string]struct{}
+	// peer is how it reached this server last, and credential the one that was made for it and that it does not use yet.
+	peer       peer
+	credential *credential
+	// illSince is since when it has been unhealthy, illTold that this was told.
+	illSince time.Time
+	illTold  bool
+	// greeted is the token that it was last seen with.
+	greeted string
+}
+
+// loadAgents takes up what is stored. Agents that are stored as connected are so no more.
+func (c *Control) loadAgents(ctx context.Context) error {
+	all, err := c.store.AllAgents(ctx)
+	if err != nil {
+		return err
+	}
+	for _, a := range all {
+		uid, err := uuid.Parse(a.UID)
+		if err != nil {
+			return err
+		}
+		e := &entry{uid: uid, agent: a}
+		if a.Unhealthy() {
+			e.illSince, e.illTold = a.LastSeen, true
+		}
+		if a.Connected {
+			e.agent.Connected, e.agent.ConnectedSince = false, time.Time{}
+			c.unsaved.agent(e)
+		}
+		c.agents[uid] = e
+	}
+	return nil
+}
+
+// find returns an agent's entry. The caller holds mu.
+func (c *Control) find(uid string) (*entry, error) {
+	parsed, err := uuid.Parse(uid)
+	if err == nil {
+		if e := c.agents[parsed]; e != nil {
+			return e, nil
+		}
+	}
+	return nil, store.ErrNotFound
+}
+
+// arrive returns the entry of whoever reports. An agent under a new UID goes on with what was known under the one before. The caller
+// holds mu.
+func (c *Control) arrive(r *opampserver.Report) *entry {
+	e := c.agents[r.UID]
+	previous := c.agents[r.Previous]
+	if e == nil {
+		e = &entry{uid: r.UID, agent: fleet.Agent{UID: r.UID.String(), FirstSeen: r.At}}
+		if previous != nil {
+			e.agent = previous.agent
+			e.agent.UID, e.agent.Connected, e.agent.ConnectedSince = r.UID.String(), false, time.Time{}
+		}
+		c.agents[r.UID] = e
+	}
+	if previous != nil {
+		c.drop(previous)
+	}
+	if other := c.agents[r.DuplicateOf]; other != nil {
+		other.agent.Duplicates++
+		c.unsaved.agent(other)
+		c.tell(other, fleet.AgentDuplicate, "", "given to the other one: "+r.UID.String())
+	}
+	return e
+}
+
+// drop takes an agent out of the inventory. The caller holds mu.
+func (c *Control) drop(e *entry) {
+	delete(c.agents, e.uid)
+	c.unsaved.forget(e)
+	c.gone[e.agent.UID] = struct{}{}
+	c.wake()
+}
+
+// Gone is part of opampserver.Fleet.
+func (c *Control) Gone(uid uuid.UUID, reason opampserver.Reason) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.agents[uid]
+	if e == nil || !e.agent.Connected {
+		return
+	}
+	e.agent.Connected, e.agent.ConnectedSince = false, time.Time{}
+	c.unsaved.agent(e)
+	switch reason {
+	case opampserver.ReasonRenamed:
+		c.drop(e)
+	case opampserver.ReasonShutdown: // server_stopped says it for all
+	default:
+		c.tell(e, fleet.AgentDisconnected, "", string(reason))
+	}
+	c.wake()
+}
+
+// tell notes an event of an agent, caused by itself. The caller holds mu.
+func (c *Control) tell(e *entry, kind fleet.Kind, hash, message string) {
+	c.unsaved.event(fleet.Event{Time: c.now(), Actor: e.agent.UID, Kind: kind, Agent: e.agent.UID, Hash: hash, Message: message})
+}
+
+// note notes an event.
+func (c *Control) note(e fleet.Event) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.unsaved.event(e)
+}
+
+// Restart is part of api.Control.
+func (c *Control) Restart(ctx context.Context, actor, uid string) error {
+	e, err := c.push(uid, &opampserver.Offer{Restart: true})
+	if err != nil {
+		return err
+	}
+	return c.store.AppendEvents(ctx, fleet.Event{Time: c.now(), Actor: actor, Kind: fleet.AgentRestarted, Agent: e.agent.UID})
+}
+
+// push sends an offer that a person asked for.
+func (c *Control) push(uid string, o *opampserver.Offer) (*entry, error) {
+	c.mu.Lock()
+	e, err := c.find(uid)
+	c.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	return e, translateError(c.opamp.Push(e.uid, o))
+}
+
+// Forget is part of api.Control.
+func (c *Control) Forget(ctx context.Context, actor, uid string) error {
+	c.saving.Lock() // no write of it may come after
+	defer c.saving.Unlock()
+	c.mu.Lock()
+	e, err := c.find(uid)
+	if err == nil && e.agent.Connected {
+		err = errConnected
+	}
+	if err != nil {
+		c.mu.Unlock()
+		return err
+	}
+	delete(c.agents, e.uid)
+	c.unsaved.forget(e)
+	c.mu.Unlock()
+	c.opamp.Forget(e.uid)
+	event := fleet.Event{Time: c.now(), Actor: actor, Kind: fleet.AgentForgotten, Agent: e.agent.UID}
+	err = c.store.ForgetAgent(ctx, e.agent.UID, event)
+	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrConflict) { // it was never written, or not as it is now
+		err = errors.Join(c.store.SaveAgents(ctx, store.AgentBatch{Agents: []fleet.Agent{e.agent}}), c.store.ForgetAgent(ctx, e.agent.UID, event))
+	}
+	c.wake()
+	return err
+}
+
+// Desired is part of api.Control.
+func (c *Control) Desired(_ context.Context, uid string) (fleet.DesiredSet, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, err := c.find(uid)
+	if err != nil {
+		return fleet.DesiredSet{}, err
+	}
+	return fleet.Desired(&e.agent, c.deployments), nil
+}
+
+// UIDOf finds an agent by its service.instance.id, which is its UID or one of its attributes.
+func (c *Control) UIDOf(instanceID string) (uid string, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e, err := c.find(instanceID); err == nil {
+		return e.agent.UID, true
+	}
+	for _, e := range c.agents {
+		if e.agent.Identifying["service.instance.id"] == instanceID && instanceID != "" {
+			return e.agent.UID, true
+		}
+	}
+	return "", false
+}
+
+// Summary counts what there is.
+type Summary struct {
+	States   map[fleet.State]int
+	Rollouts int
+	// Unsaved are agents and events that are not written yet.
+	Unsaved int
+}
+
+// Summary counts what there is.
+func (c *Control) Summary() Summary {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := Summary{States: map[fleet.State]int{}, Unsaved: len(c.unsaved.agents) + len(c.unsaved.events)}
+	for _, state := range fleet.States() {
+		s.States[state] = 0
+	}
+	for _, e := range c.agents {
+		s.States[e.agent.State()]++
+	}
+	for _, d := range c.deployments {
+		if d.Rollout != nil {
+			s.Rollouts++
+		}
+	}
+	return s
+}

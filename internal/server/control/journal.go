@@ -1,0 +1,179 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/collie-otel/collie/internal/fleet"
+	"github.com/collie-otel/collie/internal/server/store"
+)
+
+const (
+	// batch is how many agents one transaction writes: others wait for it.
+	batch = 1000
+	// maxEvents bounds the events that wait for a store that does not work. The oldest go first.
+	maxEvents = 100_000
+)
+
+// pending is what is not written yet. It is guarded by Control.mu.
+type pending struct {
+	agents map[*entry]struct{}
+	bodies map[string][]byte // by content hash
+	events []fleet.Event
+}
+
+func newPending() pending {
+	return pending{agents: map[*entry]struct{}{}, bodies: map[string][]byte{}}
+}
+
+func (p *pending) agent(e *entry) { p.agents[e] = struct{}{} }
+
+func (p *pending) forget(e *entry) { delete(p.agents, e) }
+
+func (p *pending) event(e fleet.Event) {
+	if len(p.events) >= maxEvents {
+		p.events = p.events[1:]
+	}
+	p.events = append(p.events, e)
+}
+
+func (p *pending) isEmpty() bool { return len(p.agents) == 0 && len(p.events) == 0 }
+
+// take returns a part of it as one write, and the entries in it.
+func (p *pending) take() (w store.AgentBatch, entries []*entry) {
+	for e := range p.agents {
+		if len(entries) == batch {
+			break
+		}
+		entries = append(entries, e)
+		w.Agents = append(w.Agents, e.agent)
+		delete(p.agents, e)
+		e.touched = false
+		if body := p.bodies[e.agent.EffectiveConfigHash]; body != nil {
+			w.Bodies = append(w.Bodies, body)
+		}
+	}
+	w.Events, p.events = p.events, nil
+	if len(p.agents) == 0 {
+		clear(p.bodies)
+	}
+	return w, entries
+}
+
+// untake puts a write that failed back.
+func (p *pending) untake(w store.AgentBatch, entries []*entry) {
+	for _, e := range entries {
+		p.agents[e] = struct{}{}
+	}
+	for _, body := range w.Bodies {
+		p.bodies[fleet.ContentHash(body)] = body
+	}
+	p.events = append(w.Events, p.events...)
+	p.events = p.events[max(0, len(p.events)-maxEvents):]
+}
+
+// save writes everything that is not written. When it returns nil, all that was noted before is on disk, whoever wrote it.
+func (c *Control) save(ctx context.Context) error {
+	c.saving.Lock()
+	defer c.saving.Unlock()
+	for {
+		c.mu.Lock()
+		if c.unsaved.isEmpty() {
+			c.mu.Unlock()
+			return nil
+		}
+		w, entries := c.unsaved.take()
+		c.mu.Unlock()
+		if err := c.store.SaveAgents(ctx, w); err != nil {
+			c.mu.Lock()
+			c.unsaved.untake(w, entries)
+			c.mu.Unlock()
+			return err
+		}
+	}
+}
+
+// touch writes when agents were last seen, where nothing else of them is written.
+func (c *Control) touch(ctx context.Context) error {
+	seen := map[string]time.Time{}
+	c.mu.Lock()
+	for _, e := range c.agents {
+		if e.touched {
+			seen[e.agent.UID], e.touched = e.agent.LastSeen, false
+		}
+	}
+	c.mu.Unlock()
+	if len(seen) == 0 {
+		return nil
+	}
+	return c.store.TouchAgents(ctx, seen)
+}
+
+// bury deletes the rows of agents that have left the inventory.
+func (c *Control) bury(ctx context.Context) error {
+	c.saving.Lock()
+	defer c.saving.Unlock()
+	c.mu.Lock()
+	uids := slices.Collect(maps.Keys(c.gone))
+	c.mu.Unlock()
+	var errs []error
+	for _, uid := range uids {
+		if err := c.buryOne(ctx, uid); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		c.mu.Lock()
+		delete(c.gone, uid)
+		c.mu.Unlock()
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Control) buryOne(ctx context.Context, uid string) error {
+	c.mu.Lock()
+	_, err := c.find(uid)
+	c.mu.Unlock()
+	if err == nil { // it came again
+		return nil
+	}
+	switch err := c.store.ForgetAgent(ctx, uid); {
+	case errors.Is(err, store.ErrConflict): // stored as connected
+		a, err := c.store.Agent(ctx, uid)
+		if err != nil {
+			return err
+		}
+		a.Connected = false
+		return errors.Join(c.store.SaveAgents(ctx, store.AgentBatch{Agents: []fleet.Agent{a}}), c.store.ForgetAgent(ctx, uid))
+	case errors.Is(err, store.ErrNotFound):
+		return nil
+	default:
+		return err
+	}
+}
+
+// prune deletes what has been kept long enough.
+func (c *Control) prune(ctx context.Context) error {
+	now := c.now()
+	var keep store.Retention
+	if c.keep.Events > 0 {
+		keep.EventsSince = now.Add(-c.keep.Events)
+	}
+	if c.keep.Agents > 0 {
+		keep.AgentsSince = now.Add(-c.keep.Agents)
+		c.mu.Lock()
+		for _, e := range c.agents {
+			if !e.agent.Connected && e.agent.LastSeen.Before(keep.AgentsSince) {
+				c.drop(e)
+			}
+		}
+		c.mu.Unlock()
+	}
+	pruned, err := c.store.Prune(ctx, keep)
+	if err == nil && pruned != (store.Pruned{}) {
+		c.log.Info("deleted what was old", "agents", pruned.Agents, "events", pruned.Events, "effective_configs", pruned.Bodies)
+	}
+	return err
+}

@@ -1,0 +1,138 @@
+package control
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/google/uuid"
+
+	"github.com/collie-otel/collie/internal/apiv1"
+	"github.com/collie-otel/collie/internal/fleet"
+	"github.com/collie-otel/collie/internal/server/auth"
+	"github.com/collie-otel/collie/internal/server/opampserver"
+	"github.com/collie-otel/collie/internal/server/store"
+)
+
+// peer is who is behind a request, and how it came.
+type peer struct {
+	// token is the credential, nil if there was none.
+	token *store.Token
+	// certificate is the client's, verified; owner is the agent it is for.
+	certificate *x509.Certificate
+	owner       string
+	// url is at which it reached this server, base without path.
+	url, base string
+}
+
+// Authenticate is part of opampserver.Fleet: a certificate of our own authority, or a token of the role agent.
+func (c *Control) Authenticate(r *http.Request) (opampserver.Principal, error) {
+	p := c.reached(r)
+	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 && c.authority != nil {
+		p.certificate = r.TLS.PeerCertificates[0]
+		owner, ok := c.authority.UIDOf(p.certificate)
+		if !ok {
+			return opampserver.Principal{}, &opampserver.StatusError{Code: http.StatusUnauthorized, Message: "the certificate names no agent"}
+		}
+		p.owner = owner
+		return opampserver.Principal{Name: owner, Value: p}, nil
+	}
+	if c.auth == nil {
+		return opampserver.Principal{Name: "dev", Value: p}, nil
+	}
+	token, err := c.auth.Bearer(r, apiv1.RoleAgent)
+	var refused *auth.Refused
+	if errors.As(err, &refused) {
+		return opampserver.Principal{}, &opampserver.StatusError{Code: refused.Code, Message: refused.Message, RetryAfter: refused.RetryAfter}
+	}
+	if err != nil {
+		return opampserver.Principal{}, err
+	}
+	p.token, p.owner = &token, token.Agent
+	return opampserver.Principal{Name: token.ID, Value: p}, nil
+}
+
+// reached is the address in a request, as the agent's offers need it.
+func (c *Control) reached(r *http.Request) peer {
+	if c.publicURL != "" {
+		return peer{url: c.publicURL + opampserver.Path, base: c.publicURL}
+	}
+	scheme := "http"
+	if r.Header.Get("Upgrade") != "" {
+		scheme = "ws"
+	}
+	if r.TLS != nil {
+		scheme += "s"
+	}
+	base := scheme + "://" + r.Host
+	return peer{url: base + opampserver.Path, base: base}
+}
+
+// Admit is part of opampserver.Fleet.
+func (c *Control) Admit(principal opampserver.Principal, uid uuid.UUID) error {
+	p, _ := principal.Value.(peer)
+	if p.owner != "" && p.owner != uid.String() {
+		return fmt.Errorf("this credential is for the agent %s", p.owner)
+	}
+	if p.token == nil {
+		return nil
+	}
+	if !c.auth.Valid(*p.token) {
+		return errors.New("the credential is revoked or has expired")
+	}
+	if p.token.Uses < 0 {
+		return nil
+	}
+	return c.redeem(p.token, uid)
+}
+
+// redeem counts the first message of an agent with an enrolment token. Its later ones, after a restart of either side too, are free.
+func (c *Control) redeem(t *store.Token, uid uuid.UUID) error {
+	c.mu.Lock()
+	defer c.mu.Unlock() // a write under the lock, but one for each agent in its life
+	if e := c.agents[uid]; e != nil && e.agent.Enrolment == t.ID {
+		return nil
+	}
+	if err := c.auth.Redeem(context.Background(), *t); err != nil {
+		return err
+	}
+	e := c.agents[uid]
+	if e == nil {
+		now := c.now()
+		e = &entry{uid: uid, agent: fleet.Agent{UID: uid.String(), FirstSeen: now, LastSeen: now}}
+		c.agents[uid] = e
+	}
+	e.agent.Enrolment = t.ID
+	c.unsaved.agent(e)
+	return nil
+}
+
+// enrol gives an agent that came with an enrolment token a credential of its own, and ends what its own credential replaces.
+func (c *Control) enrol(ctx context.Context, e *entry) {
+	if c.auth == nil {
+		return
+	}
+	c.mu.Lock()
+	token := e.peer.token
+	known := token == nil || e.greeted == token.ID
+	if token != nil {
+		e.greeted = token.ID
+	}
+	wants := c.credentials && token != nil && token.Agent == "" && e.credential == nil &&
+		e.agent.Capabilities.Has(fleet.AcceptsOpAMPConnectionSettings)
+	c.mu.Unlock()
+	switch {
+	case wants:
+		if err := c.issue(ctx, fleet.ActorServer, e); err != nil {
+			c.log.Error("an agent gets no credential of its own", "instance_uid", e.uid, "error", err)
+		}
+		c.wake()
+	case !known:
+		c.inUse(ctx, e, token)
+	}
+}
+
+// errNoTokens: without tokens there is nothing to rotate.
+var errNoTokens = fmt.Errorf("this server runs without tokens, so that agents have no credentials: %w", store.ErrConflict)

@@ -1,0 +1,224 @@
+package control
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/collie-otel/collie/internal/fleet"
+	"github.com/collie-otel/collie/internal/plan"
+	"github.com/collie-otel/collie/internal/server/opampserver"
+)
+
+// Report is part of opampserver.Fleet: it takes note of a message, and answers with what the agent lacks. Only such an answer waits
+// for the store.
+func (c *Control) Report(ctx context.Context, r *opampserver.Report) opampserver.Reply {
+	u := translate(r)
+	if m := r.CustomMessage; m != nil && m.Capability == plan.Capability && m.Type == plan.TypeAnswer {
+		c.planAnswer(r.UID.String(), m.Data)
+	}
+	c.mu.Lock()
+	e := c.arrive(r)
+	c.connect(e, r)
+	c.update(e, r, u)
+	offer := c.prepare(e, r.Leaving)
+	c.askFor(e, r, &offer)
+	c.mu.Unlock()
+	c.enrol(ctx, e)
+	if r.CertificateRequest != nil {
+		certificate, problem := c.certify(e, r.CertificateRequest.Csr)
+		if problem != "" {
+			return opampserver.Reply{BadRequest: problem}
+		}
+		if offer == nil {
+			offer = &opampserver.Offer{}
+		}
+		offer.ConnectionSettings = certificate
+	}
+	if offer == nil {
+		return opampserver.Reply{}
+	}
+	if offer.RemoteConfig != nil || offer.ConnectionSettings != nil || offer.Packages != nil {
+		if err := c.save(ctx); err != nil { // what was not written is not sent
+			c.report("write an offer", err)
+			c.retry(e)
+			return opampserver.Reply{}
+		}
+	}
+	return opampserver.Reply{Offer: offer}
+}
+
+// connect notes that the agent is there. The caller holds mu.
+func (c *Control) connect(e *entry, r *opampserver.Report) {
+	a := &e.agent
+	a.LastSeen, e.touched = r.At, true
+	if r.New || r.Reconnected {
+		e.next, e.tries, e.fresh = r.At, 0, true
+	}
+	e.peer, _ = r.Principal.Value.(peer)
+	transport := [...]string{opampserver.WebSocket: "ws", opampserver.HTTP: "http"}[r.Transport]
+	if a.Connected && a.Transport == transport {
+		return
+	}
+	if !a.Connected {
+		a.Connected, a.ConnectedSince = true, r.At
+		c.tell(e, fleet.AgentConnected, "", transport+" from "+r.Remote)
+		c.wake()
+	}
+	a.Transport = transport
+	c.unsaved.agent(e)
+}
+
+// update lays what a message changed over the agent, and tells of what matters. The caller holds mu.
+func (c *Control) update(e *entry, r *opampserver.Report, u *update) {
+	a := &e.agent
+	changed := r.Changed
+	if r.New && !r.Incomplete { // what a full report leaves out is not so any more
+		changed |= opampserver.PartHealth | opampserver.PartRemoteConfigStatus | opampserver.PartPackageStatuses |
+			opampserver.PartConnectionSettingsStatus | opampserver.PartCustomCapabilities
+	}
+	if u.body != nil {
+		a.EffectiveConfigHash = u.bodyHash
+		c.unsaved.bodies[u.bodyHash] = u.body
+		if a.IsBridge() || u.isBridge {
+			e.managed = u.managed
+		}
+	}
+	if changed == 0 {
+		return
+	}
+	again := c.describe(a, u, changed)
+	if changed.Has(opampserver.PartHealth) {
+		c.health(e, u.health)
+	}
+	if changed.Has(opampserver.PartRemoteConfigStatus) {
+		c.remoteConfigStatus(e, r, u)
+	}
+	if changed.Has(opampserver.PartPackageStatuses) {
+		c.packageStatuses(e, u)
+	}
+	if changed.Has(opampserver.PartConnectionSettingsStatus) {
+		c.connectionStatus(e, u)
+	}
+	if again {
+		c.desire(e)
+	}
+	c.unsaved.agent(e)
+	c.wake()
+}
+
+// describe takes up description and capabilities, and says whether another set may be desired now.
+func (c *Control) describe(a *fleet.Agent, u *update, changed opampserver.Parts) (again bool) {
+	if changed.Has(opampserver.PartDescription) && u.identifying != nil {
+		again = !maps.Equal(a.Identifying, u.identifying) || !maps.Equal(a.NonIdentifying, u.nonIdentifying)
+		a.Identifying, a.NonIdentifying = u.identifying, u.nonIdentifying
+	}
+	if changed.Has(opampserver.PartCapabilities) {
+		again = again || a.Capabilities != u.capabilities
+		a.Capabilities = u.capabilities
+	}
+	if changed.Has(opampserver.PartCustomCapabilities) {
+		a.CustomCapabilities = slices.Clone(u.custom)
+	}
+	if changed.Has(opampserver.PartComponents) && u.components != "" {
+		a.AvailableComponentsHash = u.components
+	}
+	return again
+}
+
+// health takes up the health tree, and tells when the whole agent changes sides. The caller holds mu.
+func (c *Control) health(e *entry, h *fleet.Health) {
+	a := &e.agent
+	if a.Health = h; h != nil && a.IsBridge() {
+		a.Health = bridgeHealth(h)
+	}
+	switch {
+	case !a.Unhealthy():
+		if e.illTold {
+			c.tell(e, fleet.AgentHealthy, "", "")
+		}
+		e.illSince, e.illTold = time.Time{}, false
+	case e.illSince.IsZero():
+		e.illSince = c.now()
+		c.tellIll(e)
+	}
+}
+
+// illnessLasts is how long an agent is unhealthy before that is told, if it names no error: while a Collector starts, it is.
+const illnessLasts = 3 * time.Second
+
+// tellIll tells once that an agent is unhealthy, when it is time. The caller holds mu.
+func (c *Control) tellIll(e *entry) {
+	if e.illSince.IsZero() || e.illTold || !e.agent.Unhealthy() ||
+		e.agent.Health.LastError == "" && c.now().Sub(e.illSince) < illnessLasts {
+		return
+	}
+	e.illTold = true
+	c.tell(e, fleet.AgentUnhealthy, "", firstOf(e.agent.Health.LastError, e.agent.Health.Status))
+}
+
+// remoteConfigStatus takes up what became of a configuration. The caller holds mu.
+func (c *Control) remoteConfigStatus(e *entry, r *opampserver.Report, u *update) {
+	known := &e.agent.RemoteConfig
+	same := known.ReportedHash == u.configHash && known.Status == u.configStatus && known.Error == u.configError
+	if same && (u.configStatus != fleet.Failed || u.configHash == "") {
+		return
+	}
+	known.Report(r.At, u.configHash, u.configStatus, u.configError)
+	if same || u.configHash == "" {
+		return
+	}
+	switch u.configStatus {
+	case fleet.Applying:
+		c.tell(e, fleet.AgentApplying, u.configHash, "")
+	case fleet.Applied:
+		c.tell(e, fleet.AgentApplied, u.configHash, "")
+	case fleet.Failed:
+		c.tell(e, fleet.AgentFailed, u.configHash, u.configError)
+	}
+}
+
+// askFor adds questions to an offer: for the components behind a hash that nobody has explained, and for an OpAMPBridge's resources. The
+// caller holds mu.
+func (c *Control) askFor(e *entry, r *opampserver.Report, offer **opampserver.Offer) {
+	add := func(o opampserver.Offer) {
+		if *offer == nil {
+			*offer = &opampserver.Offer{}
+		}
+		(*offer).Components = (*offer).Components || o.Components
+		(*offer).FullState = (*offer).FullState || o.FullState
+		if o.NewUID != uuid.Nil {
+			(*offer).NewUID = o.NewUID
+		}
+	}
+	if r.Leaving {
+		return
+	}
+	if r.Components != nil && len(r.Components.Components) > 0 {
+		c.explain(r)
+	}
+	if e.agent.AvailableComponentsHash != "" && (r.New || r.Changed.Has(opampserver.PartComponents)) &&
+		!c.explained(e.agent.AvailableComponentsHash) {
+		add(opampserver.Offer{Components: true})
+	}
+	if e.agent.IsBridge() {
+		if e.managed == nil && r.New && !r.Incomplete {
+			add(opampserver.Offer{FullState: true})
+		}
+		if uid := c.sameBridge(e); uid != uuid.Nil {
+			add(opampserver.Offer{NewUID: uid})
+		}
+	}
+}
+
+func firstOf(texts ...string) string {
+	for _, t := range texts {
+		if t != "" {
+			return t
+		}
+	}
+	return ""
+}

@@ -1,0 +1,166 @@
+package harness
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/collie-otel/collie/internal/apiv1"
+)
+
+// apiLimit is how long a request to the API may take.
+const apiLimit = 60 * time.Second
+
+// ServerOptions says which control plane to run.
+type ServerOptions struct {
+	// Args are further arguments behind `collie server --dev` and its addresses.
+	Args []string
+	// Prefix is put before the command line.
+	Prefix []string
+}
+
+// Server is one control plane: its addresses and its data stay the same through restarts.
+type Server struct {
+	*Process   // the current run, ended or not
+	t          testing.TB
+	opts       ServerOptions
+	dir        string
+	opamp, api string
+	client     *http.Client
+}
+
+// StartServer runs `collie server --dev` and waits until it is ready. The test's end stops it.
+func StartServer(t testing.TB, opts ServerOptions) *Server {
+	t.Helper()
+	address := func() string { return fmt.Sprintf("127.0.0.1:%d", FreePort(t, "127.0.0.1")) }
+	transport := &http.Transport{MaxIdleConnsPerHost: 8}
+	t.Cleanup(transport.CloseIdleConnections)
+	s := &Server{t: t, opts: opts, dir: t.TempDir(), opamp: address(), api: address(), client: &http.Client{Timeout: apiLimit, Transport: transport}}
+	s.Start()
+	return s
+}
+
+// Start begins a run and waits until the server is ready.
+func (s *Server) Start() {
+	s.t.Helper()
+	argv := append(s.opts.Prefix, Binary(s.t, "collie"), "server", "--dev", "--data-dir", s.dir, "--opamp-listen", s.opamp, "--listen", s.api)
+	s.Process = start(s.t, "server", s.t.TempDir(), []string{"PATH=/usr/bin:/bin", "HOME=" + s.dir}, append(argv, s.opts.Args...))
+	Await(s.t, readyLimit, "server ready", func() (bool, any) {
+		s.MustRun()
+		resp, err := s.client.Get("http://" + s.api + "/readyz")
+		if err != nil {
+			return false, err
+		}
+		defer func() { _ = resp.Body.Close() }()
+		return resp.StatusCode == http.StatusOK, resp.Status
+	})
+}
+
+// WebSocket and HTTP are the URLs for agents, URL is that of the API's host.
+func (s *Server) WebSocket() string { return "ws://" + s.opamp + "/v1/opamp" }
+func (s *Server) HTTP() string      { return "http://" + s.opamp + "/v1/opamp" }
+func (s *Server) URL() string       { return "http://" + s.api }
+
+// Do sends a request to the API, path being what follows /api/v1, and reads the answer into into. Both bodies may be nil.
+func (s *Server) Do(method, path string, body, into any) error {
+	var content io.Reader
+	if body != nil {
+		data, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		content = bytes.NewReader(data)
+	}
+	req, err := http.NewRequestWithContext(s.t.Context(), method, s.URL()+"/api/v1"+path, content)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := s.client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	data, err := io.ReadAll(resp.Body)
+	switch text, plain := into.(*string); {
+	case err != nil:
+		return err
+	case resp.StatusCode >= 300:
+		return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, data)
+	case plain:
+		*text = string(data)
+	case into != nil:
+		return json.Unmarshal(data, into)
+	}
+	return nil
+}
+
+// Must is Do that fails the test.
+func (s *Server) Must(method, path string, body, into any) {
+	s.t.Helper()
+	if err := s.Do(method, path, body, into); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// Agents is one page of agents; the query is that of GET /agents, as "selector", "a=b", "limit", "10".
+func (s *Server) Agents(query ...string) apiv1.Agents {
+	s.t.Helper()
+	values := url.Values{}
+	for i := 0; i+1 < len(query); i += 2 {
+		values.Set(query[i], query[i+1])
+	}
+	var page apiv1.Agents
+	s.Must(http.MethodGet, "/agents?"+values.Encode(), nil, &page)
+	return page
+}
+
+// AwaitAgent waits until an agent is listed and as it should be.
+func (s *Server) AwaitAgent(uid string, limit time.Duration, what string, good func(apiv1.Agent) bool) apiv1.Agent {
+	s.t.Helper()
+	var agent apiv1.Agent
+	Await(s.t, limit, what, func() (bool, any) {
+		s.MustRun()
+		agent = apiv1.Agent{}
+		if err := s.Do(http.MethodGet, "/agents/"+uid, nil, &agent); err != nil {
+			return false, err
+		}
+		return good(agent), agent
+	})
+	return agent
+}
+
+// RollOut saves a configuration and begins to bring it to all agents of the selector at once.
+func (s *Server) RollOut(name, selector, body string) apiv1.Rollout {
+	s.t.Helper()
+	s.Must(http.MethodPut, "/configurations/"+url.PathEscape(name), apiv1.SaveConfiguration{Selector: selector, Body: body}, nil)
+	soak := "0s"
+	var rollout apiv1.Rollout
+	s.Must(http.MethodPost, "/rollouts", apiv1.RolloutRequest{Configuration: name, Waves: []string{"100%"}, Soak: &soak}, &rollout)
+	return rollout
+}
+
+// AwaitRollout waits until a rollout has ended, and requires that it did in the given state.
+func (s *Server) AwaitRollout(id, state string, limit time.Duration) apiv1.Rollout {
+	s.t.Helper()
+	var rollout apiv1.Rollout
+	Await(s.t, limit, "rollout "+state, func() (bool, any) {
+		s.MustRun()
+		rollout = apiv1.Rollout{}
+		s.Must(http.MethodGet, "/rollouts/"+id, nil, &rollout)
+		ended := !strings.Contains("pending running paused", rollout.State)
+		if ended && rollout.State != state {
+			s.t.Fatalf("the rollout is %s: %s", rollout.State, rollout.Message)
+		}
+		shown := rollout
+		shown.Agents = shown.Agents[:min(3, len(shown.Agents))]
+		return ended, shown
+	})
+	return rollout
+}
