@@ -44,6 +44,9 @@ func TestDocumentedCommandsExist(t *testing.T) {
 		seen[cmd.CommandPath()] = true
 	}
 	for _, parent := range newRootCommand(streams{out: &buffer{}, err: &buffer{}}).Commands() {
+		if parent.PersistentFlags().Lookup("token") == nil {
+			continue // talks to no server
+		}
 		for _, cmd := range parent.Commands() {
 			require.True(t, seen[cmd.CommandPath()], "docs/cli.md does not show %s", cmd.CommandPath())
 		}
