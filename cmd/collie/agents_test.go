@@ -217,8 +217,8 @@ func TestEvents(t *testing.T) {
 		}
 		write(w, r, apiv1.Events{Events: exampleEvents()[2:]})
 	}
-	server := newFakeServer(t, answers{"GET /audit": page, "GET /agents/{uid}/events": page})
-	for _, line := range []string{"audit", "agents events --limit 0 " + uidA} {
+	server := newFakeServer(t, answers{"GET /audit": page, "GET /agents/{uid}/events": page, "GET /rollouts/{id}/events": page})
+	for _, line := range []string{"audit", "agents events --limit 0 " + uidA, "rollout events r-1"} {
 		code, stdout, stderr := server.run(t, line)
 		require.Equal(t, exitDone, code, stderr)
 		golden(t, "events", stdout)
@@ -230,6 +230,7 @@ func TestEvents(t *testing.T) {
 	require.Equal(t, "3", got.NextCursor)
 	require.Equal(t, []string{
 		"GET /audit?limit=50", "GET /audit?cursor=3&limit=48", "GET /agents/" + uidA + "/events?limit=500",
-		"GET /agents/" + uidA + "/events?cursor=3&limit=500", "GET /audit?limit=2",
+		"GET /agents/" + uidA + "/events?cursor=3&limit=500", "GET /rollouts/r-1/events?limit=50", "GET /rollouts/r-1/events?cursor=3&limit=48",
+		"GET /audit?limit=2",
 	}, server.asked())
 }

@@ -44,6 +44,24 @@ func newAgentsEventsCommand(r *remote) *cobra.Command {
 	return cmd
 }
 
+func newRolloutEventsCommand(r *remote) *cobra.Command {
+	var limit int
+	cmd := &cobra.Command{
+		Use:               "events ID",
+		Short:             "Show what happened in a rollout, the newest first",
+		Args:              takes("ID"),
+		ValidArgsFunction: r.complete(1, completeRollouts),
+		RunE: r.run(func(ctx context.Context, c *session, args []string) error {
+			return c.showEvents(ctx, limit, func(ctx context.Context, n int, cursor string) (apiv1.Events, error) {
+				return c.client.RolloutEvents(ctx, args[0], n, cursor)
+			})
+		}),
+	}
+	limitFlag(cmd, &limit)
+	outputFlag(cmd)
+	return cmd
+}
+
 // limitFlag checks its value before anything is sent.
 func limitFlag(cmd *cobra.Command, limit *int) {
 	cmd.Flags().IntVar(limit, "limit", usualEvents, "this many at most; 0 is all")
