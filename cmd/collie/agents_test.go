@@ -196,6 +196,11 @@ func TestThroughput(t *testing.T) {
 	code, stdout, stderr := server.run(t, "agents throughput "+uidA)
 	require.Equal(t, exitDone, code, stderr)
 	golden(t, "throughput", stdout)
+
+	none := newFakeServer(t, answers{"GET /agents/{uid}/throughput": apiv1.Problem{Status: 404, Detail: "not found"}})
+	code, _, stderr = none.run(t, "agents throughput "+uidA)
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stderr, "no telemetry of "+uidA+" (not found): offer it own_metrics")
 }
 
 func exampleEvents() []apiv1.Event {
