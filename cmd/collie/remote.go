@@ -93,7 +93,7 @@ func (c *session) usage(err error) error { return &usageError{c.cmd.CommandPath(
 
 // say tells people something that is not the result.
 func (c *session) say(format string, args ...any) {
-	_, _ = fmt.Fprintln(c.s.err, c.cmd.CommandPath()+": "+named(fmt.Sprintf(format, args...)))
+	_, _ = fmt.Fprintln(c.s.err, c.cmd.CommandPath()+": "+oneText(fmt.Sprintf(format, args...)))
 }
 
 // done tells people what was done, as the result.
