@@ -45,6 +45,8 @@ var known = []struct {
 	{store.ErrInvalid, http.StatusBadRequest, ""},
 	{fleet.ErrRolloutState, http.StatusConflict, ""},
 	{ErrCapability, http.StatusConflict, "its capabilities are in GET /agents/{uid}"},
+	{ErrConnected, http.StatusConflict, ""},
+	{ErrNoTokens, http.StatusConflict, ""},
 	{ErrAway, http.StatusConflict, "try again when it is"},
 }
 

@@ -176,7 +176,7 @@ func (c *Control) connectionStatus(e *entry, u *update) {
 // RotateCredential is part of api.Control.
 func (c *Control) RotateCredential(ctx context.Context, actor, uid string) error {
 	if c.auth == nil {
-		return errNoTokens
+		return api.ErrNoTokens
 	}
 	c.mu.Lock()
 	e, err := c.find(uid)
