@@ -3,15 +3,29 @@ package main
 import (
 	"bytes"
 	"context"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/collie-otel/collie/internal/datadir"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain keeps servers and tokens of this machine out of the tests.
+func TestMain(m *testing.M) {
+	for name, value := range map[string]string{
+		serverVariable: "http://127.0.0.1:1", tokenVariable: "", datadir.Variable: filepath.Join(os.TempDir(), "collie-has-no-such-directory"),
+	} {
+		if err := os.Setenv(name, value); err != nil {
+			panic(err)
+		}
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // buffer may be read while a command writes to it.
 type buffer struct {

@@ -123,7 +123,7 @@ func agentTable(a apiv1.Agent, p palette, now time.Time) string {
 	t.row("state", p.state(a.State))
 	t.row("version", orDash(a.Version))
 	if a.Connected {
-		t.row("connected", fmt.Sprintf("by %s since %s", orDash(a.Transport), ago(a.ConnectedSince, now)))
+		t.row("connected", fmt.Sprintf("by %s, for %s", orDash(a.Transport), age(a.ConnectedSince, now)))
 	}
 	t.row("seen", ago(a.LastSeen, now)+", first "+ago(a.FirstSeen, now))
 	remoteRows(t, a, now)

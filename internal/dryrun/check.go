@@ -54,7 +54,7 @@ func (c Checker) Check(ctx context.Context, source Source) (*Result, error) {
 	go func() {
 		r, err := c.guarded(ctx, source)
 		result = r
-		done <- err
+		done <- steady(err)
 	}()
 	select {
 	case err := <-done:

@@ -304,3 +304,15 @@ func TestCheckConnectsToNothing(t *testing.T) {
 	defer func() { _ = first.Close() }()
 	require.Equal(t, own.LocalAddr().String(), first.RemoteAddr().String(), "there was a connection before")
 }
+
+// The same mistake has the same words, whatever the order in which the core lists what it knows.
+func TestWordsAreSteady(t *testing.T) {
+	t.Parallel()
+	cause := errors.New("x")
+	a := steady(fmt.Errorf("decoding failed due to:\n\n'processors' unknown type: \"n\" (valid values: [b a c]): %w", cause))
+	b := steady(fmt.Errorf("decoding failed due to:\n\n'processors' unknown type: \"n\" (valid values: [c b a]): %w", cause))
+	require.Equal(t, a.Error(), b.Error())
+	require.Equal(t, `decoding failed due to: 'processors' unknown type: "n" (valid values: [a b c]): x`, a.Error())
+	require.ErrorIs(t, a, cause)
+	require.NoError(t, steady(nil))
+}

@@ -24,14 +24,14 @@ type Agent struct {
 	// EffectiveConfigHash is ContentHash of the effective configuration; empty if it was not reported.
 	EffectiveConfigHash string `json:"effective_config_hash,omitempty"`
 	// AvailableComponentsHash is the agent's own name, in hexadecimal digits, for the set of components it contains.
-	AvailableComponentsHash string             `json:"available_components_hash,omitempty"`
-	Packages                []PackageStatus    `json:"packages,omitempty"`
+	AvailableComponentsHash string          `json:"available_components_hash,omitempty"`
+	Packages                []PackageStatus `json:"packages,omitempty"`
 	// PackagesOffered and PackagesReported are hashes of all packages, in hexadecimal digits: what was sent last, and the agent's last word.
 	PackagesOffered  string `json:"packages_offered,omitempty"`
 	PackagesReported string `json:"packages_reported,omitempty"`
 	// Enrolment is the id of the token that it came with first, if its uses are counted.
-	Enrolment string `json:"enrolment,omitempty"`
-	ConnectionSettings      ConnectionSettings `json:"connection_settings"`
+	Enrolment          string             `json:"enrolment,omitempty"`
+	ConnectionSettings ConnectionSettings `json:"connection_settings"`
 	// Connected says whether a connection is open, or for polling agents whether the last poll is recent.
 	Connected bool `json:"connected"`
 	// Transport is ws or http.
@@ -68,7 +68,7 @@ const (
 // ConnectionSettings is what became of the connection settings offered last.
 type ConnectionSettings struct {
 	// Basis names the wish behind the offer, without what is made anew for each offer.
-	Basis string `json:"basis,omitempty"`
+	Basis        string `json:"basis,omitempty"`
 	OfferedHash  string `json:"offered_hash,omitempty"`
 	ReportedHash string `json:"reported_hash,omitempty"`
 	Status       Status `json:"status,omitempty"`

@@ -26,13 +26,13 @@ type Candidate struct {
 
 // Candidates are the agents that the rollout concerns: those that accept remote configuration and that one of the two versions
 // chooses. The agents must be as they are now, and deployments must hold the rollout as it is now.
-func Candidates(agents []*Agent, deployments []Deployment, rollout string) []Candidate {
+func Candidates(all []*Agent, deployments []Deployment, rollout string) []Candidate {
 	i := slices.IndexFunc(deployments, func(d Deployment) bool { return d.Rollout != nil && d.Rollout.ID == rollout })
 	if i < 0 {
 		return nil
 	}
 	var candidates []Candidate
-	for _, a := range agents {
+	for _, a := range all {
 		if a.Capabilities.Has(AcceptsRemoteConfig) && deployments[i].Reaches(a.Attributes()) {
 			candidates = append(candidates, Candidate{a, DesiredIf(a, deployments, rollout).Hash})
 		}
@@ -58,7 +58,7 @@ func (r *Rollout) Step(now time.Time, candidates []Candidate) (events []Event, c
 	events, changed = r.judge(now, byUID)
 	changed = changed || held
 	if n := r.Failures(); n > r.Spec.MaxFailures {
-		message := fmt.Sprintf("%d of %d agents failed; the budget is %d. %s", n, len(r.Targets), r.Spec.MaxFailures, r.firstFailure())
+		message := fmt.Sprintf("%d of %s failed; the budget is %d. %s", n, agents(len(r.Targets)), r.Spec.MaxFailures, r.firstFailure())
 		return append(events, r.takeBack(now, ActorServer, RolloutTakenBack, RolloutRolledBack, message)...), true
 	}
 	if r.State != RolloutIsPaused {
@@ -89,7 +89,7 @@ func (r *Rollout) advance(now time.Time, byUID map[string]Candidate) (events []E
 	for r.waveDone() {
 		if r.Wave == len(steps) || len(byUID) == 0 {
 			r.State, r.FinishedAt = RolloutDone, now
-			r.Message = fmt.Sprintf("%d agents, %d failed", len(r.Targets), r.Failures())
+			r.Message = fmt.Sprintf("%s, %d failed", agents(len(r.Targets)), r.Failures())
 			return append(events, r.event(now, ActorServer, RolloutSucceeded, r.Message)), true
 		}
 		if waits := r.waits(now, byUID); waits != "" {
@@ -158,7 +158,7 @@ func (r *Rollout) nextWave(now time.Time, byUID map[string]Candidate, steps []Am
 	eligible = eligible[:max(0, min(quota, len(eligible)))]
 	r.Wave, r.Message = r.Wave+1, ""
 	events := []Event{r.event(now, ActorServer, RolloutWave,
-		fmt.Sprintf("wave %d of %d: %d agents", r.Wave, len(steps), len(eligible)))}
+		fmt.Sprintf("wave %d of %d: %s", r.Wave, len(steps), agents(len(eligible))))}
 	for _, c := range eligible {
 		t := &Target{Phase: PhaseAssigned, Wave: r.Wave, Away: !c.Agent.Connected, Ill: c.Agent.Unhealthy()}
 		if c.Agent.Connected {
@@ -170,6 +170,14 @@ func (r *Rollout) nextWave(now time.Time, byUID map[string]Candidate, steps []Am
 		events = append(events, e)
 	}
 	return events
+}
+
+// agents is a number of them in words.
+func agents(n int) string {
+	if n == 1 {
+		return "1 agent"
+	}
+	return fmt.Sprintf("%d agents", n)
 }
 
 // sort puts connected agents first, among them those that are not unhealthy, and else orders by a hash of uid and rollout: the

@@ -21,6 +21,7 @@ import (
 	"github.com/collie-otel/collie/internal/server/authority"
 	"github.com/collie-otel/collie/internal/server/control"
 	"github.com/collie-otel/collie/internal/server/opampserver"
+	"github.com/collie-otel/collie/internal/server/packagedir"
 	"github.com/collie-otel/collie/internal/server/telemetry"
 	"github.com/collie-otel/collie/internal/statefile"
 )
@@ -28,6 +29,7 @@ import (
 // parts are what a server may have beside the fleet.
 type parts struct {
 	authority *authority.Authority // nil without certificates
+	packages  *packagedir.Dir      // nil without a folder
 	recorder  *telemetry.Recorder
 	secret    []byte // signs the credentials of agents for their own metrics and for packages
 }
@@ -44,6 +46,9 @@ func (s *Server) wire(ctx context.Context) error {
 	}
 	if s.parts.authority != nil {
 		options.Authority = certifier{s.parts.authority}
+	}
+	if s.parts.packages != nil {
+		options.Packages = executables{s.parts.packages}
 	}
 	if !s.config.Dev {
 		if err := s.openTokens(ctx); err != nil {
@@ -62,6 +67,15 @@ func (s *Server) openParts() (err error) {
 	if s.config.Certificates {
 		if s.parts.authority, err = authority.Open(filepath.Join(dir, "authority"), nil); err != nil {
 			return err
+		}
+	}
+	if s.config.Packages.Directory != "" {
+		if s.parts.packages, err = packagedir.Open(s.config.Packages.Directory, s.config.Packages.PublicKeys); err != nil {
+			return err
+		}
+		s.close = append(s.close, s.parts.packages.Close)
+		for _, problem := range s.parts.packages.Problems() {
+			s.log.Warn("an executable is not offered", "error", problem)
 		}
 	}
 	path := filepath.Join(dir, "secret")
@@ -93,11 +107,27 @@ type certifier struct{ *authority.Authority }
 
 func (certifier) UIDOf(c *x509.Certificate) (string, bool) { return authority.UIDOf(c) }
 
+// executables is the folder of packages as control needs it.
+type executables struct{ *packagedir.Dir }
+
+func (executables) PlatformOf(attributes map[string]string) (os, arch string, ok bool) {
+	return packagedir.PlatformOf(attributes)
+}
+
 // opampHandler is the agents' port: OpAMP, their own metrics, and packages.
 func (s *Server) opampHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(opampserver.Path, s.control.Handler())
 	mux.HandleFunc("/v1/metrics", s.receiveMetrics)
+	if s.parts.packages != nil {
+		mux.HandleFunc("/packages/", func(w http.ResponseWriter, r *http.Request) {
+			if _, ok := s.agentOf(r); !ok {
+				http.Error(w, "packages are for agents that were offered them", http.StatusUnauthorized)
+				return
+			}
+			s.parts.packages.ServeHTTP(w, r)
+		})
+	}
 	return mux
 }
 

@@ -60,7 +60,7 @@ type Authority interface {
 type Packages interface {
 	List() []apiv1.Package
 	// Offer is what is sent to an agent of that platform; its files are fetched below base.
-	Offer(version, os, arch, base string, headers map[string]string) (*protobufs.PackagesAvailable, error)
+	Offer(version, os, arch, base string, headers http.Header) (*protobufs.PackagesAvailable, error)
 	// PlatformOf says what an agent runs on.
 	PlatformOf(attributes map[string]string) (os, arch string, ok bool)
 }

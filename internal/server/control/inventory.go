@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/collie-otel/collie/internal/fleet"
+	"github.com/collie-otel/collie/internal/server/api"
 	"github.com/collie-otel/collie/internal/server/opampserver"
 	"github.com/collie-otel/collie/internal/server/store"
 )
@@ -29,6 +30,11 @@ type entry struct {
 	// peer is how it reached this server last, and credential the one that was made for it and that it does not use yet.
 	peer       peer
 	credential *credential
+	// illSince is since when it has been unhealthy, illTold that this was told.
+	illSince time.Time
+	illTold  bool
+	// vague is since when its full state has been asked for and not come, zero if it has.
+	vague time.Time
 	// greeted is the token that it was last seen with.
 	greeted string
 }
@@ -45,6 +51,9 @@ func (c *Control) loadAgents(ctx context.Context) error {
 			return err
 		}
 		e := &entry{uid: uid, agent: a}
+		if a.Unhealthy() {
+			e.illSince, e.illTold = a.LastSeen, true
+		}
 		if a.Connected {
 			e.agent.Connected, e.agent.ConnectedSince = false, time.Time{}
 			c.unsaved.agent(e)
@@ -156,7 +165,7 @@ func (c *Control) Forget(ctx context.Context, actor, uid string) error {
 	c.mu.Lock()
 	e, err := c.find(uid)
 	if err == nil && e.agent.Connected {
-		err = errConnected
+		err = api.ErrConnected
 	}
 	if err != nil {
 		c.mu.Unlock()

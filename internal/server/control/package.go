@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -34,9 +35,9 @@ func (c *Control) preparePackage(e *entry, offer *opampserver.Offer) {
 	if version == "" || !ok {
 		return
 	}
-	var header map[string]string
+	header := http.Header{}
 	if c.metricsToken != nil {
-		header = map[string]string{"Authorization": "Bearer " + c.metricsToken(a.UID)}
+		header.Set("Authorization", "Bearer "+c.metricsToken(a.UID))
 	}
 	available, err := c.packages.Offer(version, os, arch, httpBase(e.peer.base), header)
 	if err != nil {

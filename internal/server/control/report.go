@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -58,6 +59,12 @@ func (c *Control) connect(e *entry, r *opampserver.Report) {
 		e.next, e.tries, e.fresh = r.At, 0, true
 	}
 	e.peer, _ = r.Principal.Value.(peer)
+	switch {
+	case !r.Incomplete:
+		e.vague = time.Time{}
+	case e.vague.IsZero():
+		e.vague = r.At
+	}
 	transport := [...]string{opampserver.WebSocket: "ws", opampserver.HTTP: "http"}[r.Transport]
 	if a.Connected && a.Transport == transport {
 		return
@@ -131,17 +138,32 @@ func (c *Control) describe(a *fleet.Agent, u *update, changed opampserver.Parts)
 // health takes up the health tree, and tells when the whole agent changes sides. The caller holds mu.
 func (c *Control) health(e *entry, h *fleet.Health) {
 	a := &e.agent
-	was := a.Unhealthy()
 	if a.Health = h; h != nil && a.IsBridge() {
 		a.Health = bridgeHealth(h)
 	}
 	switch {
-	case a.Unhealthy() == was:
-	case was:
-		c.tell(e, fleet.AgentHealthy, "", "")
-	default:
-		c.tell(e, fleet.AgentUnhealthy, "", firstOf(a.Health.LastError, a.Health.Status))
+	case !a.Unhealthy():
+		if e.illTold {
+			c.tell(e, fleet.AgentHealthy, "", "")
+		}
+		e.illSince, e.illTold = time.Time{}, false
+	case e.illSince.IsZero():
+		e.illSince = c.now()
+		c.tellIll(e)
 	}
+}
+
+// illnessLasts is how long an agent is unhealthy before that is told, if it names no error: while a Collector starts, it is.
+const illnessLasts = 3 * time.Second
+
+// tellIll tells once that an agent is unhealthy, when it is time. The caller holds mu.
+func (c *Control) tellIll(e *entry) {
+	if e.illSince.IsZero() || e.illTold || !e.agent.Unhealthy() ||
+		e.agent.Health.LastError == "" && c.now().Sub(e.illSince) < illnessLasts {
+		return
+	}
+	e.illTold = true
+	c.tell(e, fleet.AgentUnhealthy, "", firstOf(e.agent.Health.LastError, e.agent.Health.Status))
 }
 
 // remoteConfigStatus takes up what became of a configuration. The caller holds mu.
