@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -28,10 +29,17 @@ exporters:
 extensions:
   health_check: {endpoint: "${env:COLLIE_LISTEN}:${env:COLLIE_HEALTH_PORT}"}
   opamp:
-    server: {ws: {endpoint: "${env:SERVER}", headers: {Authorization: "${env:TOKEN:-none}"}}}
+    server:
+      ws:
+        endpoint: ${env:SERVER}
+        headers: {Authorization: "Bearer ${env:TOKEN:-none}"}
+        tls: {ca_file: "${env:CA_FILE:-}"}
+      request_certificate: ${env:REQUEST_CERTIFICATE:-false}
     storage: {directory: "${env:COLLIE_STATE_DIR}/opamp"}
     agent_description: {non_identifying_attributes: {group: "${env:GROUP}", host.name: "${env:NAME}"}}
     remote_config: {soak: 300ms, start_timeout: 5s}
+    capabilities: {accepts_packages: "${env:PACKAGES:-false}", reports_package_statuses: "${env:PACKAGES:-false}"}
+    packages: {public_keys: "${env:PACKAGES_KEYS:-[]}"}
 service:
   extensions: [health_check, opamp]
   telemetry: {metrics: {level: none}}
@@ -66,34 +74,52 @@ service:
 type herd struct {
 	t          *testing.T
 	server     *harness.Server
+	config     string // of the Collectors
 	sink       *traffic.Sink
 	collectors map[string]*harness.Collector // by host.name
 }
 
-// newHerd starts the named Collectors: those whose name begins with unruly- have the components that misbehave. The rest of the name
-// up to the last dash is the group.
+// newHerd starts a server without tokens, and the named Collectors.
 func newHerd(t *testing.T, names ...string) *herd {
 	t.Helper()
-	h := &herd{t: t, server: harness.StartServer(t, harness.ServerOptions{}), sink: harness.StartSink(t), collectors: map[string]*harness.Collector{}}
-	config := filepath.Join(t.TempDir(), "base.yaml")
-	require.NoError(t, os.WriteFile(config, []byte(base), 0o600))
+	h := emptyHerd(t, harness.ServerOptions{})
 	for _, name := range names {
-		binary := harness.Binary(t, "otelcol-collie")
-		if strings.HasPrefix(name, "unruly-") {
-			binary = harness.Binary(t, "test/otelcol-unruly")
-		}
-		h.collectors[name] = harness.Start(t, harness.Options{
-			Name: name, Binary: binary, Args: []string{"--config=opamp:" + config},
-			Env: map[string]string{
-				"SERVER": h.server.WebSocket(), "COLLIE_BACKEND_ENDPOINT": h.sink.GRPCEndpoint(), "NAME": name, "GROUP": name[:strings.LastIndex(name, "-")],
-			},
-		})
+		h.start(name, nil)
 	}
 	harness.Await(t, limit, "all agents healthy", func() (bool, any) {
 		page := h.server.Agents("state", "healthy")
 		return page.Total == len(names), page.Total
 	})
 	return h
+}
+
+func emptyHerd(t *testing.T, o harness.ServerOptions) *herd {
+	t.Helper()
+	h := &herd{t: t, server: harness.StartServer(t, o), sink: harness.StartSink(t), collectors: map[string]*harness.Collector{}}
+	h.config = filepath.Join(t.TempDir(), "base.yaml")
+	require.NoError(t, os.WriteFile(h.config, []byte(base), 0o600))
+	return h
+}
+
+// start starts a Collector. Those whose name begins with unruly- have the components that misbehave. The rest of the name up to the last
+// dash is the group.
+func (h *herd) start(name string, env map[string]string) {
+	h.t.Helper()
+	binary := harness.Binary(h.t, "otelcol-collie")
+	if strings.HasPrefix(name, "unruly-") {
+		binary = harness.Binary(h.t, "test/otelcol-unruly")
+	}
+	h.run(name, binary, env)
+}
+
+func (h *herd) run(name, binary string, env map[string]string) {
+	h.t.Helper()
+	all := map[string]string{
+		"SERVER": h.server.WebSocket(), "COLLIE_BACKEND_ENDPOINT": h.sink.GRPCEndpoint(), "NAME": name, "GROUP": name[:strings.LastIndex(name, "-")],
+		"CA_FILE": h.server.CAFile,
+	}
+	maps.Copy(all, env)
+	h.collectors[name] = harness.Start(h.t, harness.Options{Name: name, Binary: binary, Args: []string{"--config=opamp:" + h.config}, Env: all})
 }
 
 // agent is what the server knows of a Collector.
@@ -113,7 +139,10 @@ func (h *herd) reloads(name string) int {
 func (h *herd) collie(args ...string) (code int, printed string) {
 	h.t.Helper()
 	cmd := exec.Command(harness.Binary(h.t, "collie"), args...)
-	cmd.Env = []string{"COLLIE_SERVER=" + h.server.URL(), "HOME=" + h.t.TempDir()}
+	cmd.Env = []string{"COLLIE_SERVER=" + h.server.URL(), "COLLIE_TOKEN=" + h.server.AdminToken(), "HOME=" + h.t.TempDir()}
+	if h.server.CAFile != "" {
+		cmd.Args = append(cmd.Args, "--ca-file", h.server.CAFile)
+	}
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if err != nil {
