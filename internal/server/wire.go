@@ -45,6 +45,13 @@ func (s *Server) wire(ctx context.Context) error {
 		Keep:  control.Keep{Agents: s.config.Retention.Agents, Events: s.config.Retention.Events},
 		OpAMP: opampserver.Options{Drain: s.config.OpAMP.DrainFor},
 	}
+	if path := s.config.OpAMP.TLS.CAFile; path != "" {
+		ca, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("opamp::tls::ca_file: %w", err)
+		}
+		options.CA = string(ca)
+	}
 	if s.parts.authority != nil {
 		options.Authority = certifier{s.parts.authority}
 	}

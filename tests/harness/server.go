@@ -67,7 +67,7 @@ func (s *Server) configure() {
 	if s.opts.Secure {
 		cert, key := SelfSigned(s.t)
 		s.CAFile = cert
-		pair := fmt.Sprintf("tls: {cert_file: %s, key_file: %s}", cert, key)
+		pair := fmt.Sprintf("tls: {cert_file: %s, key_file: %s, ca_file: %s}", cert, key, cert)
 		config += "\nopamp: {" + pair + "}\napi: {" + pair + "}\n"
 		pem, err := os.ReadFile(cert)
 		if err != nil {

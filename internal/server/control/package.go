@@ -84,7 +84,7 @@ func (c *Control) selfDestination(e *entry) *apiv1.Destination {
 	if c.recorder == nil || e.peer.base == "" {
 		return nil
 	}
-	d := &apiv1.Destination{Endpoint: httpBase(e.peer.base) + "/v1/metrics"}
+	d := &apiv1.Destination{Endpoint: httpBase(e.peer.base) + "/v1/metrics", CA: c.ca}
 	if c.metricsToken != nil {
 		d.Headers = map[string]string{"Authorization": "Bearer " + c.metricsToken(e.agent.UID)}
 	}
