@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/collie-otel/collie/internal/datadir"
 	"github.com/collie-otel/collie/internal/fleet"
@@ -65,7 +66,7 @@ func (s *Server) openParts() (err error) {
 	dir := s.config.DataDir
 	s.parts.recorder = telemetry.New(telemetry.Options{})
 	if s.config.Certificates {
-		if s.parts.authority, err = authority.Open(filepath.Join(dir, "authority"), nil); err != nil {
+		if s.parts.authority, err = authority.Open(filepath.Join(dir, "authority"), time.Now); err != nil {
 			return err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/collie-otel/collie/internal/fleet"
+	"github.com/collie-otel/collie/internal/server/api"
 	"github.com/collie-otel/collie/internal/server/opampserver"
 	"github.com/collie-otel/collie/internal/server/store"
 )
@@ -32,6 +33,8 @@ type entry struct {
 	// illSince is since when it has been unhealthy, illTold that this was told.
 	illSince time.Time
 	illTold  bool
+	// vague is since when its full state has been asked for and not come, zero if it has.
+	vague time.Time
 	// greeted is the token that it was last seen with.
 	greeted string
 }
@@ -162,7 +165,7 @@ func (c *Control) Forget(ctx context.Context, actor, uid string) error {
 	c.mu.Lock()
 	e, err := c.find(uid)
 	if err == nil && e.agent.Connected {
-		err = errConnected
+		err = api.ErrConnected
 	}
 	if err != nil {
 		c.mu.Unlock()

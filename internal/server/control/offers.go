@@ -12,13 +12,15 @@ import (
 	"github.com/collie-otel/collie/internal/fleet"
 	"github.com/collie-otel/collie/internal/server/api"
 	"github.com/collie-otel/collie/internal/server/opampserver"
-	"github.com/collie-otel/collie/internal/server/store"
 )
 
 const (
 	// firstRepeat is when an offer without an answer is sent again; the pause doubles up to lastRepeat.
 	firstRepeat = 30 * time.Second
 	lastRepeat  = 10 * time.Minute
+	// waitForState is how long an agent is not offered anything whose full state was asked for: what is missing may be that it has
+	// applied the configuration, or that it failed with it.
+	waitForState = 30 * time.Second
 	// afterBusy is when an agent is looked at again for which too much was waiting.
 	afterBusy = time.Second
 )
@@ -60,7 +62,7 @@ func (c *Control) prepare(e *entry, leaving bool) *opampserver.Offer {
 	if e.agent.IsBridge() {
 		c.desire(e) // what it manages may have come to be known
 	}
-	if e.shouldOffer() {
+	if e.shouldOffer(now) {
 		set := fleet.Desired(&e.agent, c.deployments)
 		offer.RemoteConfig = remoteConfig(set)
 		e.agent.RemoteConfig.Offered(now, set.Hash)
@@ -79,9 +81,9 @@ func (c *Control) prepare(e *entry, leaving bool) *opampserver.Offer {
 }
 
 // shouldOffer says whether the desired set must be sent. To an agent that does not report what it has, it is on each connection.
-func (e *entry) shouldOffer() bool {
+func (e *entry) shouldOffer(now time.Time) bool {
 	a := &e.agent
-	if a.RemoteConfig.Withheld != "" {
+	if a.RemoteConfig.Withheld != "" || !e.vague.IsZero() && now.Sub(e.vague) < waitForState {
 		return false
 	}
 	blind := a.Capabilities.Has(fleet.AcceptsRemoteConfig) && !a.Capabilities.Has(fleet.ReportsRemoteConfig)
@@ -173,6 +175,3 @@ func translateError(err error) error {
 	}
 	return err
 }
-
-// errConnected: only agents that are away can be forgotten.
-var errConnected = errors.Join(store.ErrConflict, errors.New("the agent is connected: stop it first, or it would be there again at once"))

@@ -62,6 +62,12 @@ func (c *Control) connect(e *entry, r *opampserver.Report) {
 		e.next, e.tries = r.At, 0
 	}
 	e.peer, _ = r.Principal.Value.(peer)
+	switch {
+	case !r.Incomplete:
+		e.vague = time.Time{}
+	case e.vague.IsZero():
+		e.vague = r.At
+	}
 	transport := [...]string{opampserver.WebSocket: "ws", opampserver.HTTP: "http"}[r.Transport]
 	if a.Connected && a.Transport == transport {
 		return
