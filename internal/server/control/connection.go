@@ -164,6 +164,7 @@ func (c *Control) connectionStatus(e *entry, u *update) {
 	if known.ReportedHash == u.connectionHash && known.Status == u.connectionStatus && known.Error == u.connectionError {
 		return
 	}
+	c.notice(e, known.ReportedHash, u.connectionHash, known.OfferedHash)
 	known.ReportedHash, known.Status, known.Error = u.connectionHash, u.connectionStatus, u.connectionError
 	switch u.connectionStatus {
 	case fleet.Applied:

@@ -59,6 +59,7 @@ func (c *Control) packageStatuses(e *entry, u *update) {
 	for _, p := range e.agent.Packages {
 		before[p.Name] = p
 	}
+	c.notice(e, e.agent.PackagesReported, u.packagesHash, e.agent.PackagesOffered)
 	e.agent.Packages, e.agent.PackagesReported = u.packages, u.packagesHash
 	for _, p := range u.packages {
 		switch old := before[p.Name]; {

@@ -58,6 +58,9 @@ func (c *Control) connect(e *entry, r *opampserver.Report) {
 	if r.New || r.Reconnected {
 		e.next, e.tries, e.fresh = r.At, 0, true
 	}
+	if r.Restarted { // it may know of nothing that was sent before
+		e.next, e.tries = r.At, 0
+	}
 	e.peer, _ = r.Principal.Value.(peer)
 	switch {
 	case !r.Incomplete:
@@ -82,8 +85,8 @@ func (c *Control) connect(e *entry, r *opampserver.Report) {
 func (c *Control) update(e *entry, r *opampserver.Report, u *update) {
 	a := &e.agent
 	changed := r.Changed
-	if r.New && !r.Incomplete { // what a full report leaves out is not so any more
-		changed |= opampserver.PartHealth | opampserver.PartRemoteConfigStatus | opampserver.PartPackageStatuses |
+	if r.Introduced { // what a full report leaves out is not so any more
+		changed |= opampserver.PartComponents | opampserver.PartHealth | opampserver.PartRemoteConfigStatus | opampserver.PartPackageStatuses |
 			opampserver.PartConnectionSettingsStatus | opampserver.PartCustomCapabilities
 	}
 	if u.body != nil {
@@ -95,6 +98,9 @@ func (c *Control) update(e *entry, r *opampserver.Report, u *update) {
 	}
 	if changed == 0 {
 		return
+	}
+	if changed.Has(opampserver.PartCapabilities) && a.Capabilities != u.capabilities { // it may take now what it did not before
+		e.next, e.tries = r.At, 0
 	}
 	again := c.describe(a, u, changed)
 	if changed.Has(opampserver.PartHealth) {
@@ -129,7 +135,7 @@ func (c *Control) describe(a *fleet.Agent, u *update, changed opampserver.Parts)
 	if changed.Has(opampserver.PartCustomCapabilities) {
 		a.CustomCapabilities = slices.Clone(u.custom)
 	}
-	if changed.Has(opampserver.PartComponents) && u.components != "" {
+	if changed.Has(opampserver.PartComponents) {
 		a.AvailableComponentsHash = u.components
 	}
 	return again
@@ -173,6 +179,7 @@ func (c *Control) remoteConfigStatus(e *entry, r *opampserver.Report, u *update)
 	if same && (u.configStatus != fleet.Failed || u.configHash == "") {
 		return
 	}
+	c.notice(e, known.ReportedHash, u.configHash, known.DesiredHash)
 	known.Report(r.At, u.configHash, u.configStatus, u.configError)
 	if same || u.configHash == "" {
 		return
@@ -184,6 +191,14 @@ func (c *Control) remoteConfigStatus(e *entry, r *opampserver.Report, u *update)
 		c.tell(e, fleet.AgentApplied, u.configHash, "")
 	case fleet.Failed:
 		c.tell(e, fleet.AgentFailed, u.configHash, u.configError)
+	}
+}
+
+// notice looks for an agent that had what it should have, and has not any more: it is offered that again with the answer, unless it goes
+// back each time. The caller holds mu.
+func (c *Control) notice(e *entry, had, has, wanted string) {
+	if had == wanted && has != wanted && e.tries <= 1 {
+		e.next = c.now()
 	}
 }
 
@@ -211,7 +226,7 @@ func (c *Control) askFor(e *entry, r *opampserver.Report, offer **opampserver.Of
 		add(opampserver.Offer{Components: true})
 	}
 	if e.agent.IsBridge() {
-		if e.managed == nil && r.New && !r.Incomplete {
+		if e.managed == nil && r.Introduced {
 			add(opampserver.Offer{FullState: true})
 		}
 		if uid := c.sameBridge(e); uid != uuid.Nil {
