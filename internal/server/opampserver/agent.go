@@ -34,7 +34,7 @@ type agent struct {
 	serial sync.Mutex
 
 	mu        sync.Mutex // guards all below
-	state     State
+	known     memory
 	conn      *conn // over which it is connected; nil over HTTP
 	online    bool
 	transport Transport
@@ -114,48 +114,68 @@ func (a *agent) track(m *protobufs.AgentToServer) order {
 	return gap
 }
 
-// merge lays a message over the state. An absent part says nothing.
-func (s *State) merge(m *protobufs.AgentToServer) {
+// memory is what is kept of an agent's state: enough to say what a message changes.
+type memory struct {
+	capabilities uint64
+	custom       []string
+	// sums are hashes of the parts that messages carry or leave out; zero: never sent.
+	sums       [5]sum
+	config     string
+	components string
+}
+
+type sum [16]byte
+
+// parts are those of memory.sums, in their order.
+var parts = [5]Parts{PartDescription, PartHealth, PartRemoteConfigStatus, PartPackageStatuses, PartConnectionSettingsStatus}
+
+// merge lays a message over the memory. An absent part says nothing.
+func (k *memory) merge(m *protobufs.AgentToServer) {
 	// 0 is no value: ReportsStatus must be set (spec "AgentToServer.capabilities").
 	if m.Capabilities != 0 {
-		s.Capabilities = m.Capabilities
+		k.capabilities = m.Capabilities
 	}
-	assign(&s.Description, m.AgentDescription)
-	assign(&s.Health, m.Health)
-	assign(&s.RemoteConfigStatus, m.RemoteConfigStatus)
-	assign(&s.PackageStatuses, m.PackageStatuses)
-	assign(&s.ConnectionSettingsStatus, m.ConnectionSettingsStatus)
+	remember(&k.sums[0], m.AgentDescription)
+	remember(&k.sums[1], m.Health)
+	remember(&k.sums[2], m.RemoteConfigStatus)
+	remember(&k.sums[3], m.PackageStatuses)
+	remember(&k.sums[4], m.ConnectionSettingsStatus)
 	if m.CustomCapabilities != nil {
-		s.CustomCapabilities = m.CustomCapabilities.Capabilities
+		k.custom = m.CustomCapabilities.Capabilities
 	}
 	if m.EffectiveConfig != nil {
-		s.EffectiveConfigHash = hashConfig(m.EffectiveConfig)
+		k.config = hashConfig(m.EffectiveConfig)
 	}
 	if m.AvailableComponents != nil {
-		s.ComponentsHash = string(m.AvailableComponents.Hash)
+		k.components = string(m.AvailableComponents.Hash)
 	}
 }
 
-// since says what has changed, and keeps the old message where nothing has: the owner may have it too.
-func (s *State) since(old *State) Parts {
-	changed := replaced(&s.Description, old.Description, PartDescription) | replaced(&s.Health, old.Health, PartHealth) |
-		replaced(&s.RemoteConfigStatus, old.RemoteConfigStatus, PartRemoteConfigStatus) |
-		replaced(&s.PackageStatuses, old.PackageStatuses, PartPackageStatuses) |
-		replaced(&s.ConnectionSettingsStatus, old.ConnectionSettingsStatus, PartConnectionSettingsStatus)
-	for _, part := range [...]struct {
-		differs bool
-		part    Parts
-	}{
-		{s.Capabilities != old.Capabilities, PartCapabilities},
-		{!slices.Equal(s.CustomCapabilities, old.CustomCapabilities), PartCustomCapabilities},
-		{s.EffectiveConfigHash != old.EffectiveConfigHash, PartEffectiveConfig},
-		{s.ComponentsHash != old.ComponentsHash, PartComponents},
-	} {
-		if part.differs {
-			changed |= part.part
+// since says what has changed.
+func (k *memory) since(old *memory) Parts {
+	var changed Parts
+	note := func(differs bool, part Parts) {
+		if differs {
+			changed |= part
 		}
 	}
+	for i, part := range parts {
+		note(k.sums[i] != old.sums[i], part)
+	}
+	note(k.capabilities != old.capabilities, PartCapabilities)
+	note(!slices.Equal(k.custom, old.custom), PartCustomCapabilities)
+	note(k.config != old.config, PartEffectiveConfig)
+	note(k.components != old.components, PartComponents)
 	return changed
+}
+
+// state is what a message says, with what is known beside it.
+func (k *memory) state(m *protobufs.AgentToServer) State {
+	return State{
+		Description: m.AgentDescription, Health: m.Health, RemoteConfigStatus: m.RemoteConfigStatus, PackageStatuses: m.PackageStatuses,
+		ConnectionSettingsStatus: m.ConnectionSettingsStatus,
+		Capabilities:             k.capabilities, CustomCapabilities: k.custom, EffectiveConfigHash: k.config, ComponentsHash: k.components,
+	}
 }
 
 // message is a pointer to a part.
@@ -164,21 +184,17 @@ type message[T any] interface {
 	proto.Message
 }
 
-func assign[T any, M message[T]](into *M, from M) {
-	if from != nil {
-		*into = from
+// remember keeps the hash of a part that is there.
+func remember[T any, M message[T]](into *sum, part M) {
+	if part == nil {
+		return
 	}
-}
-
-func replaced[T any, M message[T]](now *M, old M, part Parts) Parts {
-	switch {
-	case *now == old:
-		return 0
-	case *now != nil && old != nil && proto.Equal(*now, old):
-		*now = old
-		return 0
+	encoded, err := proto.MarshalOptions{Deterministic: true}.Marshal(part)
+	if err != nil { // it came in a message: its texts are valid
+		return
 	}
-	return part
+	whole := sha256.Sum256(append(encoded, 1)) // an empty part is one, too
+	copy(into[:], whole[:])
 }
 
 // hashConfig is the same for the same files, in whatever order they came.
@@ -230,7 +246,7 @@ func (a *agent) overdue(now time.Time, polling time.Duration) bool {
 		return false
 	case a.transport == HTTP && interval == 0:
 		interval = max(polling, a.polls)
-	case a.transport == WebSocket && !a.state.Can(protobufs.AgentCapabilities_AgentCapabilities_ReportsHeartbeat):
+	case a.transport == WebSocket && a.known.capabilities&uint64(protobufs.AgentCapabilities_AgentCapabilities_ReportsHeartbeat) == 0:
 		return false
 	}
 	return interval > 0 && now.Sub(a.heard) > missed*interval

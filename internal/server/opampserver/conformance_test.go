@@ -90,8 +90,10 @@ var conformance = []struct {
 		r := g.fleet.last()
 		require.Zero(g, r.Changed)
 		require.Nil(g, r.EffectiveConfig)
-		require.Equal(g, "ok", r.State.Health.Status)
+		require.Nil(g, r.State.Health, "it is not kept here")
 		require.Len(g, r.State.EffectiveConfigHash, 32)
+		p.say(full(uid, 2))
+		require.Zero(g, g.fleet.last().Changed, "said again, and the same")
 	}},
 	{"Agent Status Compression/only what differs has changed", func(g *rig, p peer, uid uuid.UUID) {
 		p.say(full(uid, 0))

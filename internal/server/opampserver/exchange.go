@@ -86,7 +86,7 @@ func (s *Server) take(ctx context.Context, a *agent, from *source, m *protobufs.
 // that of a second agent. The caller holds a.mu.
 func (s *Server) update(a *agent, from *source, m *protobufs.AgentToServer, r *Report) (ask, separate bool) {
 	r.New = !a.seen
-	before := a.state
+	before := a.known
 	sequence := a.track(m)
 	if sequence == twoAgents {
 		return false, true
@@ -102,7 +102,7 @@ func (s *Server) update(a *agent, from *source, m *protobufs.AgentToServer, r *R
 		}
 		a.incomplete, ask = true, true
 	default: // a new process: what the one before said does not hold any more
-		a.state, a.incomplete = State{}, false
+		a.known, a.incomplete = memory{}, false
 		if r.Reconnected || a.conn == nil {
 			a.interval, a.polls = 0, 0
 		}
@@ -117,12 +117,12 @@ func (s *Server) update(a *agent, from *source, m *protobufs.AgentToServer, r *R
 		a.asked = r.At
 	}
 	a.heard = r.At
-	a.state.merge(m)
-	r.Changed = a.state.since(&before)
-	if r.Changed.Has(PartConnectionSettingsStatus) && a.state.ConnectionSettingsStatus != nil {
-		a.applied(a.state.ConnectionSettingsStatus)
+	a.known.merge(m)
+	r.Changed = a.known.since(&before)
+	if status := m.ConnectionSettingsStatus; status != nil && r.Changed.Has(PartConnectionSettingsStatus) {
+		a.applied(status)
 	}
-	r.State, r.Incomplete = a.state, a.incomplete
+	r.State, r.Incomplete = a.known.state(m), a.incomplete
 	return ask, false
 }
 
@@ -205,7 +205,7 @@ func (s *Server) assign(a *agent, o *Offer) {
 
 func (s *Server) terms(a *agent) terms {
 	now := s.announced.Load()
-	return terms{agent: a.state.Capabilities, agentCustom: a.state.CustomCapabilities, server: now.capabilities, serverCustom: now.custom}
+	return terms{agent: a.known.capabilities, agentCustom: a.known.custom, server: now.capabilities, serverCustom: now.custom}
 }
 
 func (s *Server) dropped(uid uuid.UUID, err error) {

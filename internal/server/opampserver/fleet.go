@@ -72,19 +72,20 @@ const (
 // Has says whether all of other are in the set.
 func (p Parts) Has(other Parts) bool { return p&other == other }
 
-// State is what an agent has said so far; parts that it never sent are nil.
+// State is what a message says of an agent's state. The first five parts are nil if the message does not carry them: whoever wants to
+// know them later must keep them, the server keeps no more than a hash of each. The others are as known after the message.
 type State struct {
-	// Capabilities are the agent's bits (spec "AgentCapabilities").
-	Capabilities             uint64
 	Description              *protobufs.AgentDescription
 	Health                   *protobufs.ComponentHealth
 	RemoteConfigStatus       *protobufs.RemoteConfigStatus
 	PackageStatuses          *protobufs.PackageStatuses
 	ConnectionSettingsStatus *protobufs.ConnectionSettingsStatus
-	CustomCapabilities       []string
-	// EffectiveConfigHash is a SHA-256 of the last effective config, "" before the first. The config itself is not kept.
+	// Capabilities are the agent's bits (spec "AgentCapabilities").
+	Capabilities       uint64
+	CustomCapabilities []string
+	// EffectiveConfigHash is a hash of the last effective config, "" before the first.
 	EffectiveConfigHash string
-	// ComponentsHash is the agent's hash of its components. The components are not kept.
+	// ComponentsHash is the agent's hash of its components.
 	ComponentsHash string
 }
 
@@ -114,9 +115,9 @@ type Report struct {
 	Previous uuid.UUID
 	// DuplicateOf is the UID of the other agent because of which this one was given a new one, else zero.
 	DuplicateOf uuid.UUID
-	// State is everything so far, this message included.
+	// State is what the message says.
 	State State
-	// Changed are the parts of State that this message changed.
+	// Changed are the parts that are not as they were. One that State lacks is no more: a process that began anew has not said it again.
 	Changed Parts
 
 	// What only this message carries, nil if it does not.

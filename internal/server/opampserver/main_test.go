@@ -96,6 +96,13 @@ func (f *fakeFleet) last() *Report {
 	return f.reports[len(f.reports)-1]
 }
 
+// some says whether any report was such.
+func (f *fakeFleet) some(such func(*Report) bool) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.ContainsFunc(f.reports, such)
+}
+
 func (f *fakeFleet) set(change func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -29,10 +29,10 @@ func TestUpstreamClient(t *testing.T) {
 				require.Eventually(t, done, limit, time.Millisecond, what)
 			}
 			until("a full report", func() bool { return g.fleet.last().State.EffectiveConfigHash != "" })
-			require.NotNil(t, g.fleet.last().State.Description)
+			require.True(t, g.fleet.some(func(r *Report) bool { return r.State.Description != nil && r.Changed.Has(PartDescription) }))
 			require.NoError(t, g.Push(uid, &Offer{RemoteConfig: config()}))
 			until("the configuration's status", func() bool {
-				return string(g.fleet.last().State.RemoteConfigStatus.GetLastRemoteConfigHash()) == "hash"
+				return g.fleet.some(func(r *Report) bool { return string(r.State.RemoteConfigStatus.GetLastRemoteConfigHash()) == "hash" })
 			})
 			require.NoError(t, g.Push(uid, &Offer{FullState: true}))
 			until("another full report", func() bool { return g.Metrics().In[KindFull] >= 2 })
