@@ -30,7 +30,7 @@ import (
 var version = "dev"
 
 func main() {
-	if err := gomem.Apply(os.LookupEnv); err != nil {
+	if err := gomem.Apply(os.LookupEnv, gomem.Throughput); err != nil {
 		fmt.Fprintln(os.Stderr, "otelcol-collie:", err)
 	}
 

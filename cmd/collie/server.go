@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/collie-otel/collie/internal/datadir"
+	"github.com/collie-otel/collie/internal/gomem"
 	"github.com/collie-otel/collie/internal/server"
 	"github.com/collie-otel/collie/internal/server/store/sqlite"
 )
@@ -98,6 +99,9 @@ func (f *serverFlags) run(cmd *cobra.Command, s streams) error {
 		return &usageError{cmd.CommandPath(), fmt.Errorf("--log-level must be debug, info, warn or error, got %q", f.logLevel)}
 	}
 	log := slog.New(slog.NewJSONHandler(s.err, &slog.HandlerOptions{Level: level}))
+	if err := gomem.Apply(os.LookupEnv, gomem.Thrift); err != nil {
+		log.Warn("the memory limit is not known", "error", err)
+	}
 	srv, err := server.New(cmd.Context(), config, log)
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-// Package gomem sets the Go runtime's memory limit and garbage collection target for a Collector,
+// Package gomem sets the Go runtime's memory limit and garbage collection target for our programs,
 // where the user has not. It leaves the Collector's own memory_limiter to the configuration.
 package gomem
 
@@ -14,16 +14,18 @@ const (
 	// the collector of garbage works harder; the rest is for stacks, cgo and the page cache.
 	limitRatio = 0.8
 
-	// gcPercent costs about 30 MB of heap and saves about 14 % of CPU per span against Go's default of 100.
-	// `make bench` shows both.
-	gcPercent = 200
+	// Throughput is a GOGC for a Collector: it costs about 30 MB of heap and saves about 14 % of CPU per span against Go's
+	// default of 100. `make bench` shows both.
+	Throughput = 200
+	// Thrift is a GOGC for a control plane, which holds much and allocates little: a fleet's state half over, not twice.
+	Thrift = 50
 )
 
-// Apply sets GOMEMLIMIT from the cgroup, else from the host's memory, and GOGC to 200.
+// Apply sets GOMEMLIMIT from the cgroup, else from the host's memory, and GOGC as given.
 // A variable that is present in the environment is left as Go read it, and AUTOMEMLIMIT
 // (a ratio, or "off") is honoured as automemlimit documents it.
 // It fails when the limit cannot be read; the process runs as well without it.
-func Apply(lookupEnv func(string) (string, bool)) error {
+func Apply(lookupEnv func(string) (string, bool), gcPercent int) error {
 	if _, set := lookupEnv("GOGC"); !set {
 		debug.SetGCPercent(gcPercent)
 	}

@@ -20,7 +20,7 @@ func restoreLimits(t *testing.T) {
 	})
 }
 
-func gcPercentNow() int {
+func ThroughputNow() int {
 	now := debug.SetGCPercent(100)
 	debug.SetGCPercent(now)
 	return now
@@ -28,8 +28,8 @@ func gcPercentNow() int {
 
 func TestApplySetsBoth(t *testing.T) {
 	restoreLimits(t)
-	require.NoError(t, Apply(func(string) (string, bool) { return "", false }))
-	require.Equal(t, gcPercent, gcPercentNow())
+	require.NoError(t, Apply(func(string) (string, bool) { return "", false }, Throughput))
+	require.Equal(t, Throughput, ThroughputNow())
 	require.Less(t, debug.SetMemoryLimit(-1), int64(math.MaxInt64), "the limit comes from the cgroup or the host")
 }
 
@@ -39,13 +39,13 @@ func TestApplyLeavesTheUsersValues(t *testing.T) {
 	t.Setenv("GOMEMLIMIT", "123MiB")
 	debug.SetGCPercent(50)
 	debug.SetMemoryLimit(123 << 20)
-	require.NoError(t, Apply(os.LookupEnv))
-	require.Equal(t, 50, gcPercentNow())
+	require.NoError(t, Apply(os.LookupEnv, Throughput))
+	require.Equal(t, 50, ThroughputNow())
 	require.Equal(t, int64(123<<20), debug.SetMemoryLimit(-1))
 }
 
 func TestApplyReportsABadRatio(t *testing.T) {
 	restoreLimits(t)
 	t.Setenv("AUTOMEMLIMIT", "lots")
-	require.ErrorContains(t, Apply(os.LookupEnv), "AUTOMEMLIMIT")
+	require.ErrorContains(t, Apply(os.LookupEnv, Throughput), "AUTOMEMLIMIT")
 }
