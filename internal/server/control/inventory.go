@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/google/uuid"
@@ -155,30 +154,46 @@ func (c *Control) push(uid string, o *opampserver.Offer) (*entry, error) {
 	return e, translateError(c.opamp.Push(e.uid, o))
 }
 
-// Forget is part of api.Control.
+// Forget is part of api.Control. The row goes first: while it is there, the agent can be forgotten again.
 func (c *Control) Forget(ctx context.Context, actor, uid string) error {
+	ctx, cancel := decided(ctx)
+	defer cancel()
+	e, err := c.findAway(uid)
+	if err != nil {
+		return err
+	}
+	c.opamp.Forget(e.uid)               // not while saving is held: whoever reports is waited for, and may wait for saving
+	if err := c.save(ctx); err != nil { // the row may be older than what is known
+		return err
+	}
 	c.saving.Lock() // no write of it may come after
 	defer c.saving.Unlock()
+	if e, err = c.findAway(uid); err != nil {
+		return err
+	}
+	event := fleet.Event{Time: c.now(), Actor: actor, Kind: fleet.AgentForgotten, Agent: e.agent.UID}
+	if err := c.store.ForgetAgent(ctx, e.agent.UID, event); err != nil {
+		return err
+	}
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !e.agent.Connected { // else it has just come, and will be written
+		delete(c.agents, e.uid)
+		c.unsaved.forget(e)
+	}
+	c.wake()
+	return nil
+}
+
+// findAway returns the entry of an agent that is not connected.
+func (c *Control) findAway(uid string) (*entry, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	e, err := c.find(uid)
 	if err == nil && e.agent.Connected {
 		err = errConnected
 	}
-	if err != nil {
-		c.mu.Unlock()
-		return err
-	}
-	delete(c.agents, e.uid)
-	c.unsaved.forget(e)
-	c.mu.Unlock()
-	c.opamp.Forget(e.uid)
-	event := fleet.Event{Time: c.now(), Actor: actor, Kind: fleet.AgentForgotten, Agent: e.agent.UID}
-	err = c.store.ForgetAgent(ctx, e.agent.UID, event)
-	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrConflict) { // it was never written, or not as it is now
-		err = errors.Join(c.store.SaveAgents(ctx, store.AgentBatch{Agents: []fleet.Agent{e.agent}}), c.store.ForgetAgent(ctx, e.agent.UID, event))
-	}
-	c.wake()
-	return err
+	return e, err
 }
 
 // Desired is part of api.Control.

@@ -118,6 +118,11 @@ func (a *testAgent) poll() *protobufs.ServerToAgent {
 	return a.send(&protobufs.AgentToServer{Capabilities: a.full.Capabilities})
 }
 
+// goodbye disconnects.
+func (a *testAgent) goodbye() {
+	a.send(&protobufs.AgentToServer{Capabilities: a.full.Capabilities, AgentDisconnect: &protobufs.AgentDisconnect{}})
+}
+
 func (a *testAgent) send(m *protobufs.AgentToServer) *protobufs.ServerToAgent {
 	a.w.t.Helper()
 	m.InstanceUid, m.SequenceNum = a.uid[:], a.seq
@@ -203,6 +208,19 @@ func (w *world) rollOut(name string, spec fleet.RolloutSpec) string {
 	return r.ID
 }
 
+// release makes a first version the released one, by an agent that comes for it and goes again.
+func (w *world) release(name, body string) {
+	w.t.Helper()
+	w.saved(name, "", body)
+	a := w.agent(nil)
+	a.hello()
+	id := w.rollOut(name, fleet.RolloutSpec{})
+	a.untilOffered()
+	a.applied()
+	w.untilRollout(id, fleet.RolloutDone)
+	a.goodbye()
+}
+
 // until waits for a condition, and shows the last state if it does not come.
 func (w *world) until(what string, condition func() (bool, any)) {
 	w.t.Helper()
@@ -241,7 +259,7 @@ func (a *testAgent) untilOffered() {
 
 func (a *testAgent) hash() string { return hex.EncodeToString(a.config.GetConfigHash()) }
 
-// brokenStore does not write agents while fail is set.
+// brokenStore does not write or delete agents while fail is set.
 type brokenStore struct {
 	store.Store
 	fail atomic.Bool
