@@ -91,7 +91,7 @@ func (c *Control) sameBridge(e *entry) uuid.UUID {
 		return all
 	}
 	mine := own(&e.agent)
-	if len(mine) == 0 {
+	if len(mine) == 0 || e.peer.owner != "" { // a credential of its own says which one it is
 		return uuid.Nil
 	}
 	var found *entry

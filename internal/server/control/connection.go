@@ -217,7 +217,7 @@ func (c *Control) issue(ctx context.Context, actor string, e *entry) error {
 
 // inUse ends all other credentials of an agent that has come with its newest.
 func (c *Control) inUse(ctx context.Context, e *entry, t *store.Token) {
-	if t == nil || t.Agent == "" {
+	if t == nil || t.Agent != e.agent.UID {
 		return
 	}
 	c.mu.Lock()

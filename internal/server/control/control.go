@@ -114,6 +114,9 @@ type Control struct {
 	cancel context.CancelFunc
 	done   sync.WaitGroup // the conductor, and plans
 
+	// enrolling is held while a use of an enrolment token is counted, so that it is once for each agent. Taken before saving and mu.
+	enrolling sync.Mutex
+
 	// decide is held while configurations and rollouts change: one decision at a time. Taken before saving and mu.
 	decide   sync.Mutex
 	released map[string]fleet.Configuration // by name; guarded by decide

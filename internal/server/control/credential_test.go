@@ -48,11 +48,11 @@ func offeredToken(m *protobufs.ServerToAgent) string {
 func (a *testAgent) untilCredential() (token string, hash []byte) {
 	a.w.t.Helper()
 	a.w.until("a credential", func() (bool, any) {
-		m := a.poll()
-		token, hash = offeredToken(m), m.GetConnectionSettings().GetHash()
-		return token != "", nil
+		a.poll()
+		return a.token != "", a.stored().ConnectionSettings
 	})
-	return token, hash
+	token, a.token = a.token, ""
+	return token, a.tokenHash
 }
 
 func (a *testAgent) took(hash []byte) {

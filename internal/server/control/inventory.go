@@ -23,6 +23,9 @@ type entry struct {
 	next  time.Time
 	tries int
 	fresh bool
+	// blank: nothing but the UID is known; partialUntil is how long the rest of what it has to say is waited for.
+	blank        bool
+	partialUntil time.Time
 	// managed are the resources that an OpAMPBridge says it has and would delete; nil before it says.
 	managed map[string]struct{}
 	// peer is how it reached this server last, and credential the one that was made for it and that it does not use yet.
@@ -76,15 +79,17 @@ func (c *Control) arrive(r *opampserver.Report) *entry {
 	e := c.agents[r.UID]
 	previous := c.agents[r.Previous]
 	if e == nil {
-		e = &entry{uid: r.UID, agent: fleet.Agent{UID: r.UID.String(), FirstSeen: r.At}}
-		if previous != nil {
-			e.agent = previous.agent
-			e.agent.UID, e.agent.Connected, e.agent.ConnectedSince = r.UID.String(), false, time.Time{}
-		}
+		e = newEntry(r.UID, r.At)
 		c.agents[r.UID] = e
 	}
 	if previous != nil {
+		if e.blank {
+			e.succeed(previous)
+		}
 		c.drop(previous)
+	}
+	if p, _ := r.Principal.Value.(peer); p.owner != "" && p.owner != e.agent.UID {
+		e.agent.Formerly = p.owner
 	}
 	if other := c.agents[r.DuplicateOf]; other != nil {
 		other.agent.Duplicates++
@@ -92,6 +97,18 @@ func (c *Control) arrive(r *opampserver.Report) *entry {
 		c.tell(other, fleet.AgentDuplicate, "", "given to the other one: "+r.UID.String())
 	}
 	return e
+}
+
+func newEntry(uid uuid.UUID, now time.Time) *entry {
+	return &entry{uid: uid, blank: true, agent: fleet.Agent{UID: uid.String(), FirstSeen: now, LastSeen: now}}
+}
+
+// succeed takes over what was known under the UID before.
+func (e *entry) succeed(previous *entry) {
+	uid, enrolment := e.agent.UID, firstOf(e.agent.Enrolment, previous.agent.Enrolment)
+	e.agent, e.managed, e.illSince, e.illTold = previous.agent, previous.managed, previous.illSince, previous.illTold
+	e.agent.UID, e.agent.Enrolment, e.agent.Connected, e.agent.ConnectedSince = uid, enrolment, false, time.Time{}
+	e.blank = false
 }
 
 // drop takes an agent out of the inventory. The caller holds mu.
@@ -113,8 +130,7 @@ func (c *Control) Gone(uid uuid.UUID, reason opampserver.Reason) {
 	e.agent.Connected, e.agent.ConnectedSince = false, time.Time{}
 	c.unsaved.agent(e)
 	switch reason {
-	case opampserver.ReasonRenamed:
-		c.drop(e)
+	case opampserver.ReasonRenamed: // it arrives under its new UID now, and takes along what is known
 	case opampserver.ReasonShutdown: // server_stopped says it for all
 	default:
 		c.tell(e, fleet.AgentDisconnected, "", string(reason))

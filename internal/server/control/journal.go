@@ -89,6 +89,7 @@ func (c *Control) save(ctx context.Context) error {
 		c.mu.Unlock()
 		if err := c.store.SaveAgents(ctx, w); err != nil {
 			c.mu.Lock()
+			entries = slices.DeleteFunc(entries, func(e *entry) bool { return c.agents[e.uid] != e }) // has left the inventory since
 			c.unsaved.untake(w, entries)
 			c.mu.Unlock()
 			return err

@@ -86,6 +86,9 @@ type testAgent struct {
 	offers int
 	// custom are the messages that came.
 	custom []*protobufs.CustomMessage
+	// token is the credential that it was offered last.
+	token     string
+	tokenHash []byte
 }
 
 func (w *world) agent(attributes map[string]string) *testAgent {
@@ -141,6 +144,9 @@ func (a *testAgent) send(m *protobufs.AgentToServer) *protobufs.ServerToAgent {
 	require.NoError(a.w.t, proto.Unmarshal(body, &answer))
 	if answer.CustomMessage != nil {
 		a.custom = append(a.custom, answer.CustomMessage)
+	}
+	if token := offeredToken(&answer); token != "" {
+		a.token, a.tokenHash = token, answer.ConnectionSettings.Hash
 	}
 	if answer.RemoteConfig != nil {
 		a.config = answer.RemoteConfig
@@ -263,4 +269,20 @@ func (a *testAgent) hash() string { return hex.EncodeToString(a.config.GetConfig
 type brokenStore struct {
 	store.Store
 	fail atomic.Bool
+}
+
+// blockingStore holds up a write of agents while block is set, and then fails.
+type blockingStore struct {
+	store.Store
+	block          atomic.Bool
+	entered, leave chan struct{}
+}
+
+func (b *blockingStore) SaveAgents(ctx context.Context, w store.AgentBatch) error {
+	if !b.block.Load() || len(w.Agents) == 0 {
+		return b.Store.SaveAgents(ctx, w)
+	}
+	b.entered <- struct{}{}
+	<-b.leave
+	return errFull
 }

@@ -19,6 +19,8 @@ const (
 	// firstRepeat is when an offer without an answer is sent again; the pause doubles up to lastRepeat.
 	firstRepeat = 30 * time.Second
 	lastRepeat  = 10 * time.Minute
+	// partialLimit is how long an agent is offered nothing that has been asked for everything: it may tell that it failed with it.
+	partialLimit = 15 * time.Second
 	// afterBusy is when an agent is looked at again for which too much was waiting.
 	afterBusy = time.Second
 )
@@ -53,7 +55,7 @@ func (c *Control) desireAll() {
 // sends it after save.
 func (c *Control) prepare(e *entry, leaving bool) *opampserver.Offer {
 	now := c.now()
-	if leaving || !e.agent.Connected || now.Before(e.next) {
+	if leaving || !e.agent.Connected || now.Before(e.next) || now.Before(e.partialUntil) {
 		return nil
 	}
 	var offer opampserver.Offer

@@ -22,6 +22,12 @@ func (c *Control) Report(ctx context.Context, r *opampserver.Report) opampserver
 	}
 	c.mu.Lock()
 	e := c.arrive(r)
+	if e.blank && !r.New { // forgotten here, and remembered by the endpoint, which tells of changes only
+		all := *r
+		all.New, all.Changed = true, ^opampserver.Parts(0)
+		r, u = &all, translate(&all)
+	}
+	e.blank = false
 	c.connect(e, r)
 	c.update(e, r, u)
 	offer := c.prepare(e, r.Leaving)
@@ -57,6 +63,12 @@ func (c *Control) connect(e *entry, r *opampserver.Report) {
 	a.LastSeen, e.touched = r.At, true
 	if r.New || r.Reconnected {
 		e.next, e.tries, e.fresh = r.At, 0, true
+	}
+	switch {
+	case !r.Incomplete:
+		e.partialUntil = time.Time{}
+	case e.partialUntil.IsZero():
+		e.partialUntil = r.At.Add(partialLimit)
 	}
 	e.peer, _ = r.Principal.Value.(peer)
 	transport := [...]string{opampserver.WebSocket: "ws", opampserver.HTTP: "http"}[r.Transport]
@@ -203,6 +215,9 @@ func (c *Control) askFor(e *entry, r *opampserver.Report, offer **opampserver.Of
 	if e.agent.AvailableComponentsHash != "" && (r.New || r.Changed.Has(opampserver.PartComponents)) &&
 		!c.explained(e.agent.AvailableComponentsHash) {
 		add(opampserver.Offer{Components: true})
+	}
+	if r.New && r.EffectiveConfig == nil && r.State.EffectiveConfigHash != "" {
+		add(opampserver.Offer{FullState: true})
 	}
 	if e.agent.IsBridge() {
 		if e.managed == nil && r.New && !r.Incomplete {
