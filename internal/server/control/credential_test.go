@@ -183,8 +183,11 @@ func TestConnections(t *testing.T) {
 	}
 
 	require.NoError(t, save(apiv1.Connection{Name: "own", Selector: "env=prod", ConnectionOffer: apiv1.ConnectionOffer{
-		OwnMetrics: &apiv1.Destination{Endpoint: "http://127.0.0.1:10/v1/metrics", Headers: map[string]string{"X-Key": Redacted}},
+		OwnMetrics: &apiv1.Destination{Endpoint: "http://127.0.0.1:9/v1/metrics", Headers: map[string]string{"X-Key": Redacted}},
 	}}))
+	require.ErrorContains(t, save(apiv1.Connection{Name: "own", ConnectionOffer: apiv1.ConnectionOffer{
+		OwnMetrics: &apiv1.Destination{Endpoint: "http://thief.example.com", Headers: map[string]string{"X-Key": Redacted}},
+	}}), "give the value again", "nobody has a secret sent elsewhere that he may not see")
 	all, err := w.Connections(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, "s3cret", all[0].OwnMetrics.Headers["X-Key"], "what came back redacted is kept")
