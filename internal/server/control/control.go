@@ -38,7 +38,7 @@ type Options struct {
 	// PublicURL is the base URL at which agents reach the OpAMP endpoint, as wss://collie.example.com:4320; empty takes it from their
 	// requests.
 	PublicURL string
-	// Keep is how long what agents leave behind is kept. Default: DefaultKeep.
+	// Keep is how long what agents leave behind is kept.
 	Keep Keep
 	// OpAMP bounds the endpoint. Capabilities and custom capabilities are set here.
 	OpAMP opampserver.Options
@@ -77,9 +77,6 @@ type Keep struct {
 	// Events are deleted after this time.
 	Events time.Duration
 }
-
-// DefaultKeep keeps agents that are away for 30 days, and events too.
-var DefaultKeep = Keep{Agents: 30 * 24 * time.Hour, Events: 30 * 24 * time.Hour}
 
 const (
 	// tick is how often the conductor looks when nobody calls it, and gap how long it rests between two looks.
@@ -150,9 +147,6 @@ func New(ctx context.Context, o Options) (*Control, error) {
 	if c.now == nil {
 		c.now = time.Now
 	}
-	if c.keep == (Keep{}) {
-		c.keep = DefaultKeep
-	}
 	if err := errors.Join(c.loadAgents(ctx), c.loadWishes(ctx), c.loadComponents(ctx), c.loadDecisions(ctx)); err != nil {
 		return nil, err
 	}
@@ -192,7 +186,8 @@ func (c *Control) Handler() http.Handler { return c.opamp }
 func (c *Control) conduct(ctx context.Context) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
-	touched, pruned := c.now(), time.Time{}
+	// Nothing is deleted at the start: after a long outage all agents were away for long, and need time to come back.
+	touched, pruned := c.now(), c.now()
 	for {
 		c.round(ctx)
 		if now := c.now(); now.Sub(touched) >= touchEvery {

@@ -93,8 +93,11 @@ func (c *Control) update(e *entry, r *opampserver.Report, u *update) {
 			opampserver.PartConnectionSettingsStatus | opampserver.PartCustomCapabilities
 	}
 	if u.body != nil {
-		a.EffectiveConfigHash = u.bodyHash
-		c.unsaved.bodies[u.bodyHash] = u.body
+		if a.EffectiveConfigHash != u.bodyHash { // else it is stored, or waits for that
+			a.EffectiveConfigHash = u.bodyHash
+			c.unsaved.bodies[u.bodyHash] = u.body
+			c.unsaved.agent(e)
+		}
 		if a.IsBridge() || u.isBridge {
 			e.managed = u.managed
 		}
