@@ -52,8 +52,9 @@ func TestBodiesAreNotHeld(t *testing.T) {
 	for range 2 {
 		a.send(&protobufs.AgentToServer{Capabilities: a.full.Capabilities, EffectiveConfig: config("a: 1")})
 		w.mu.Lock()
-		require.Empty(t, w.unsaved.bodies)
+		held := len(w.unsaved.bodies)
 		w.mu.Unlock()
+		require.Zero(t, held)
 	}
 	a.send(&protobufs.AgentToServer{Capabilities: a.full.Capabilities, EffectiveConfig: config("b: 2")})
 	body, err := w.db.EffectiveConfig(t.Context(), a.stored().EffectiveConfigHash)

@@ -102,6 +102,9 @@ func (c *Control) update(e *entry, r *opampserver.Report, u *update) {
 			e.managed = u.managed
 		}
 	}
+	if u.body == nil && r.Changed.Has(opampserver.PartEffectiveConfig) { // a new process that does not say yet
+		e.managed = nil
+	}
 	if changed == 0 {
 		return
 	}
@@ -223,7 +226,7 @@ func (c *Control) askFor(e *entry, r *opampserver.Report, offer **opampserver.Of
 		add(opampserver.Offer{FullState: true})
 	}
 	if e.agent.IsBridge() {
-		if e.managed == nil && r.New && !r.Incomplete {
+		if e.managed == nil && (r.New || r.Changed.Has(opampserver.PartEffectiveConfig)) && !r.Incomplete {
 			add(opampserver.Offer{FullState: true})
 		}
 		if uid := c.sameBridge(e); uid != uuid.Nil {
