@@ -22,8 +22,6 @@ import (
 )
 
 const (
-	// unusedCredential is how long a credential is valid that its agent has not used yet.
-	unusedCredential = 24 * time.Hour
 	// certificateLifetime is that of client certificates. Agents renew them when two thirds are over.
 	certificateLifetime = 90 * 24 * time.Hour
 )
@@ -52,7 +50,7 @@ func (c *Control) prepareConnection(e *entry, offer *opampserver.Offer) {
 	message.Hash = sum.Sum(nil)
 	hash := hex.EncodeToString(message.Hash)
 	reports := e.agent.Capabilities.Has(fleet.ReportsConnectionSettingsStatus)
-	if basis == known.Basis && (known.OfferedHash != hash || !reports) {
+	if basis == known.Basis && (known.OfferedHash != hash || !reports && !e.lost) {
 		// The same wish with a message that cannot be made again, such as one with a secret that is in use by now; or an agent that
 		// does not say what became of it.
 		return
@@ -210,7 +208,8 @@ func (c *Control) issue(ctx context.Context, actor string, e *entry) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e.credential, e.next, e.tries = &credential{token.ID, secret}, time.Time{}, 0
+	e.credential, e.tries = &credential{token.ID, secret}, 0
+	e.unsettle(time.Time{})
 	c.unsaved.event(fleet.Event{Time: c.now(), Actor: actor, Kind: fleet.CredentialIssued, Agent: e.agent.UID, Message: token.ID})
 	return nil
 }
@@ -223,7 +222,7 @@ func (c *Control) inUse(ctx context.Context, e *entry, t *store.Token) {
 	c.mu.Lock()
 	newest := e.credential == nil || e.credential.id == t.ID
 	if newest {
-		e.credential = nil
+		e.credential, e.settledUntil = nil, time.Time{}
 	}
 	c.mu.Unlock()
 	if newest {

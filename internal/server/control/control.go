@@ -79,9 +79,12 @@ type Keep struct {
 }
 
 const (
-	// tick is how often the conductor looks when nobody calls it, and gap how long it rests between two looks.
+	// tick is how often the conductor looks when nobody calls it. Between two looks it rests for gap, and three times as long as it
+	// looked, so that a large fleet that changes all the time has it at work for a quarter of the time.
 	tick = 500 * time.Millisecond
 	gap  = 50 * time.Millisecond
+	// maxRest is far less than the gap after which rollouts wait for agents to come back.
+	maxRest = 2 * time.Second
 	// touchEvery is how often last_seen is written, pruneEvery how often old things are deleted.
 	touchEvery = 15 * time.Second
 	pruneEvery = time.Hour
@@ -189,7 +192,9 @@ func (c *Control) conduct(ctx context.Context) {
 	// Nothing is deleted at the start: after a long outage all agents were away for long, and need time to come back.
 	touched, pruned := c.now(), c.now()
 	for {
+		began := time.Now()
 		c.round(ctx)
+		rest := min(max(gap, 3*time.Since(began)), maxRest)
 		if now := c.now(); now.Sub(touched) >= touchEvery {
 			touched = now
 			c.report("write when agents were seen", c.touch(ctx))
@@ -201,7 +206,7 @@ func (c *Control) conduct(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(gap):
+		case <-time.After(rest):
 		}
 		select {
 		case <-ctx.Done():

@@ -23,8 +23,13 @@ type entry struct {
 	next  time.Time
 	tries int
 	fresh bool
-	// blank: nothing but the UID is known; partialUntil is how long the rest of what it has to say is waited for.
-	blank        bool
+	// blank: nothing but the UID is known.
+	blank bool
+	// lost: an offer was made and not sent. Only so is it made again to an agent that does not say what became of it.
+	lost bool
+	// settledUntil is how long nothing is due unless something changes. Whoever changes what prepare looks at resets it.
+	settledUntil time.Time
+	// partialUntil is how long the full state, which it was asked for, is waited for.
 	partialUntil time.Time
 	// managed are the resources that an OpAMPBridge says it has and would delete; nil before it says.
 	managed map[string]struct{}
@@ -110,6 +115,9 @@ func (e *entry) succeed(previous *entry) {
 	e.agent.UID, e.agent.Enrolment, e.agent.Connected, e.agent.ConnectedSince = uid, enrolment, false, time.Time{}
 	e.blank = false
 }
+
+// unsettle has the agent looked at again, at this time or later. The caller holds mu.
+func (e *entry) unsettle(next time.Time) { e.settledUntil, e.next = time.Time{}, next }
 
 // drop takes an agent out of the inventory. The caller holds mu.
 func (c *Control) drop(e *entry) {

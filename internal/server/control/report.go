@@ -62,7 +62,8 @@ func (c *Control) connect(e *entry, r *opampserver.Report) {
 	a := &e.agent
 	a.LastSeen, e.touched = r.At, true
 	if r.New || r.Reconnected {
-		e.next, e.tries, e.fresh = r.At, 0, true
+		e.unsettle(r.At)
+		e.tries, e.fresh = 0, true
 	}
 	switch {
 	case !r.Incomplete:
@@ -70,7 +71,10 @@ func (c *Control) connect(e *entry, r *opampserver.Report) {
 	case e.partialUntil.IsZero():
 		e.partialUntil = r.At.Add(partialLimit)
 	}
-	e.peer, _ = r.Principal.Value.(peer)
+	before := e.peer
+	if e.peer, _ = r.Principal.Value.(peer); e.peer.base != before.base || e.peer.certificate != before.certificate {
+		e.settledUntil = time.Time{}
+	}
 	transport := [...]string{opampserver.WebSocket: "ws", opampserver.HTTP: "http"}[r.Transport]
 	if a.Connected && a.Transport == transport {
 		return
@@ -91,6 +95,9 @@ func (c *Control) update(e *entry, r *opampserver.Report, u *update) {
 	if r.New && !r.Incomplete { // what a full report leaves out is not so any more
 		changed |= opampserver.PartHealth | opampserver.PartRemoteConfigStatus | opampserver.PartPackageStatuses |
 			opampserver.PartConnectionSettingsStatus | opampserver.PartCustomCapabilities
+	}
+	if changed != 0 || u.body != nil {
+		e.settledUntil = time.Time{}
 	}
 	if u.body != nil {
 		if a.EffectiveConfigHash != u.bodyHash { // else it is stored, or waits for that
