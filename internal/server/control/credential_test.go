@@ -207,3 +207,23 @@ func TestConnections(t *testing.T) {
 	}
 	require.ErrorIs(t, w.RotateCredential(t.Context(), "test", a.uid.String()), store.ErrConflict)
 }
+
+// Agents are offered the address at which they came: with TLS if there was any, and polled if they polled.
+func TestAddressOfOffers(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name, public string
+		header       http.Header
+		want         string
+	}{
+		{"polling", "", nil, "http://example.com/v1/opamp"},
+		{"websocket", "", http.Header{"Upgrade": {"websocket"}}, "ws://example.com/v1/opamp"},
+		{"behind TLS", "", http.Header{"Upgrade": {"websocket"}, "X-Forwarded-Proto": {"https"}}, "wss://example.com/v1/opamp"},
+		{"polling behind TLS", "", http.Header{"X-Forwarded-Proto": {"https"}}, "https://example.com/v1/opamp"},
+		{"public", "wss://a:1", http.Header{"Upgrade": {"websocket"}}, "wss://a:1/v1/opamp"},
+		{"polling a public one", "wss://a:1", nil, "https://a:1/v1/opamp"},
+	} {
+		c := &Control{publicURL: test.public}
+		require.Equal(t, test.want, c.reached(&http.Request{Host: "example.com", Header: test.header}).url, test.name)
+	}
+}

@@ -56,17 +56,18 @@ func (c *Control) Authenticate(r *http.Request) (opampserver.Principal, error) {
 
 // reached is the address in a request, as the agent's offers need it.
 func (c *Control) reached(r *http.Request) peer {
-	if c.publicURL != "" {
-		return peer{url: c.publicURL + opampserver.Path, base: c.publicURL}
+	upgrade := r.Header.Get("Upgrade") != ""
+	base := c.publicURL
+	if base == "" {
+		base = "ws://" + r.Host
+		// A proxy that ends TLS says so. An agent that says it falsely harms itself alone, and never loses TLS.
+		if forwarded := r.Header.Get("X-Forwarded-Proto"); r.TLS != nil || forwarded == "https" || forwarded == "wss" {
+			base = "wss://" + r.Host
+		}
 	}
-	scheme := "http"
-	if r.Header.Get("Upgrade") != "" {
-		scheme = "ws"
+	if !upgrade { // who polls goes on polling
+		base = httpBase(base)
 	}
-	if r.TLS != nil {
-		scheme += "s"
-	}
-	base := scheme + "://" + r.Host
 	return peer{url: base + opampserver.Path, base: base}
 }
 
