@@ -193,10 +193,13 @@ func (c *Control) RotateCredential(ctx context.Context, actor, uid string) error
 	if err != nil {
 		return err
 	}
+	ctx, cancel := decided(ctx)
+	defer cancel()
 	if err := c.issue(ctx, actor, e); err != nil {
 		return err
 	}
 	c.wake()
+	c.report("write who rotated a credential", c.save(ctx))
 	return nil
 }
 
@@ -227,7 +230,10 @@ func (c *Control) inUse(ctx context.Context, e *entry, t *store.Token) {
 	c.mu.Unlock()
 	if newest {
 		if err := c.auth.RevokeAgent(ctx, fleet.ActorServer, e.agent.UID, t.ID); err != nil {
-			c.log.Error("older credentials of an agent stay valid: revoke them by hand", "instance_uid", e.agent.UID, "error", err)
+			c.log.Error("older credentials of an agent are still valid; trying again", "instance_uid", e.uid, "error", err)
+			c.mu.Lock()
+			e.greeted = "" // with its next message
+			c.mu.Unlock()
 		}
 	}
 }

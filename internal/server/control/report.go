@@ -36,7 +36,10 @@ func (c *Control) Report(ctx context.Context, r *opampserver.Report) opampserver
 	c.enrol(ctx, e)
 	if r.CertificateRequest != nil {
 		certificate, problem := c.certify(e, r.CertificateRequest.Csr)
-		if problem != "" {
+		if problem != "" { // nothing goes along with it
+			if offer != nil {
+				c.retry(e)
+			}
 			return opampserver.Reply{BadRequest: problem}
 		}
 		if offer == nil {
