@@ -6,5 +6,5 @@ import "embed"
 
 // Files holds the configurations by their path below this folder, e.g. "tiered/sampler.yaml".
 //
-//go:embed *.yaml tiered/*.yaml
+//go:embed *.yaml tiered/*.yaml examples/*.yaml
 var Files embed.FS

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -70,6 +71,9 @@ func getAgent(ctx context.Context, c *session, uid string) error {
 
 func showThroughput(ctx context.Context, c *session, uid string) error {
 	series, err := c.client.Throughput(ctx, uid)
+	if client.IsStatus(err, http.StatusNotFound) {
+		return fmt.Errorf("no telemetry of %s (%w): offer it own_metrics: {endpoint: self} with collie connections apply", uid, err)
+	}
 	if err != nil {
 		return err
 	}

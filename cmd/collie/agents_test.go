@@ -196,14 +196,19 @@ func TestThroughput(t *testing.T) {
 	code, stdout, stderr := server.run(t, "agents throughput "+uidA)
 	require.Equal(t, exitDone, code, stderr)
 	golden(t, "throughput", stdout)
+
+	none := newFakeServer(t, answers{"GET /agents/{uid}/throughput": apiv1.Problem{Status: 404, Detail: "not found"}})
+	code, _, stderr = none.run(t, "agents throughput "+uidA)
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stderr, "no telemetry of "+uidA+" (not found): offer it own_metrics")
 }
 
 func exampleEvents() []apiv1.Event {
 	at := time.Date(2026, 11, 23, 12, 0, 0, 0, time.FixedZone("", 3600))
 	return []apiv1.Event{
-		{ID: 4, Time: at, Actor: "t-1", Kind: "rollout_failed", Agent: uidA, Configuration: "gw", Version: 2, Rollout: "r-1", Message: "bad\nport"},
+		{ID: 4, Time: at, Actor: "t-1", Kind: "rollout_failed", Agent: uidA, Configuration: "gw", Version: 2, Rollout: "r-1", Message: "errors:\n\n  bad port\nbad host\n"},
 		{ID: 3, Time: at, Actor: "dev", Kind: "configuration_deleted", Configuration: "gw"},
-		{ID: 2, Time: at, Kind: "applied", Agent: uidA, Hash: "0123456789abcdef"},
+		{ID: 2, Time: at, Actor: uidA, Kind: "applied", Agent: uidA, Hash: "0123456789abcdef"},
 		{ID: 1, Time: at, Actor: "server", Kind: "token_created"},
 	}
 }
@@ -217,11 +222,11 @@ func TestEvents(t *testing.T) {
 		}
 		write(w, r, apiv1.Events{Events: exampleEvents()[2:]})
 	}
-	server := newFakeServer(t, answers{"GET /audit": page, "GET /agents/{uid}/events": page})
-	for _, line := range []string{"audit", "agents events --limit 0 " + uidA} {
-		code, stdout, stderr := server.run(t, line)
+	server := newFakeServer(t, answers{"GET /audit": page, "GET /agents/{uid}/events": page, "GET /rollouts/{id}/events": page})
+	for _, tt := range [][2]string{{"audit", "events"}, {"agents events --limit 0 " + uidA, "events_agent"}, {"rollout events r-1", "events_rollout"}} {
+		code, stdout, stderr := server.run(t, tt[0])
 		require.Equal(t, exitDone, code, stderr)
-		golden(t, "events", stdout)
+		golden(t, tt[1], stdout)
 	}
 	code, stdout, _ := server.run(t, "audit --limit 2 -o json")
 	require.Equal(t, exitDone, code)
@@ -230,6 +235,7 @@ func TestEvents(t *testing.T) {
 	require.Equal(t, "3", got.NextCursor)
 	require.Equal(t, []string{
 		"GET /audit?limit=50", "GET /audit?cursor=3&limit=48", "GET /agents/" + uidA + "/events?limit=500",
-		"GET /agents/" + uidA + "/events?cursor=3&limit=500", "GET /audit?limit=2",
+		"GET /agents/" + uidA + "/events?cursor=3&limit=500", "GET /rollouts/r-1/events?limit=50", "GET /rollouts/r-1/events?cursor=3&limit=48",
+		"GET /audit?limit=2",
 	}, server.asked())
 }

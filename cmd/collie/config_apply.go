@@ -138,10 +138,10 @@ func (f *configApplyFlags) save(ctx context.Context, c *session, body string) (s
 	if exists && newest.Body == body && newest.Priority == wanted.Priority && sameSelector(newest.Selector, wanted.Selector) {
 		return newest, true, nil
 	}
-	saved, err = c.client.SaveConfiguration(ctx, f.name, wanted, tag)
-	if exists {
-		saved.ReleasedVersion = newest.ReleasedVersion
+	if !exists {
+		tag = client.Absent
 	}
+	saved, err = c.client.SaveConfiguration(ctx, f.name, wanted, tag)
 	return saved, false, err
 }
 

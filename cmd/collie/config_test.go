@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -38,7 +39,7 @@ func TestConfigApplySavesAndKeepsWhatWasNotGiven(t *testing.T) {
 						write(w, r, apiv1.Problem{Status: 412, Detail: "there is a newer version"})
 						return
 					}
-					write(w, r, apiv1.Version{Configuration: "edge/gw", Version: 4})
+					write(w, r, apiv1.Configuration{Name: "edge/gw", Version: 4, ReleasedVersion: 2})
 				},
 			})
 			code, stdout, stderr := server.run(t, "config apply --name edge/gw -f "+body+" "+tt.flags)
@@ -53,7 +54,12 @@ func TestConfigApplyOfANewName(t *testing.T) {
 	t.Parallel()
 	server := newFakeServer(t, answers{
 		"GET /configurations/{name}": apiv1.Problem{Status: 404, Detail: "no such configuration"},
-		"PUT /configurations/{name}": apiv1.Configuration{Name: "gw", Version: 1},
+		"PUT /configurations/{name}": func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("If-None-Match") != "*" {
+				t.Error("somebody else's version would be followed by this one")
+			}
+			write(w, r, apiv1.Configuration{Name: "gw", Version: 1})
+		},
 	})
 	code, stdout, stderr := server.run(t, "config apply --name gw -f "+file(t, "x"))
 	require.Equal(t, exitDone, code, stderr)
@@ -136,4 +142,21 @@ func TestConfigShows(t *testing.T) {
 		golden(t, name, stdout)
 	}
 	require.Contains(t, server.asked(), "GET /configurations/edge%2Fgw/diff?from=2&to=3")
+}
+
+// TestConfigApplyReadsTheStandardInput is not parallel: there is one standard input.
+func TestConfigApplyReadsTheStandardInput(t *testing.T) {
+	input, err := os.Open(file(t, "from: elsewhere\n"))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, input.Close()) })
+	own := os.Stdin
+	t.Cleanup(func() { os.Stdin = own })
+	os.Stdin = input
+	server := newFakeServer(t, answers{
+		"GET /configurations/{name}": apiv1.Problem{Status: 404}, "PUT /configurations/{name}": apiv1.Configuration{Name: "gw", Version: 1},
+	})
+	code, stdout, stderr := server.run(t, "config apply --name gw -f - -o json")
+	require.Equal(t, exitDone, code, stderr)
+	require.Contains(t, stdout, `"version": 1`)
+	require.Contains(t, server.asked(), `PUT /configurations/gw {"selector":"","priority":0,"body":"from: elsewhere\n"}`)
 }

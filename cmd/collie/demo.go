@@ -19,8 +19,8 @@ func newDemoCommand(s streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Run a small fleet on this machine and watch data flow through it",
-		Long: `Run a load generator, an agent, a gateway and a sink on loopback, all of them real processes with the shipped
-configurations, show live numbers, and at the end check that nothing was lost.`,
+		Long: `Run a control plane, a load generator, two agents, a gateway and a sink on loopback, all of them real processes with the
+shipped configurations, show live numbers, and at the end check that nothing was lost.`,
 		Example: `  collie demo
   collie demo --duration 20s --rate 5000`,
 		Args: noArguments,

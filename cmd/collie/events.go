@@ -25,7 +25,7 @@ func newAuditCommand(s streams) *cobra.Command {
 	}
 	r := newRemote(s, cmd)
 	cmd.RunE = r.run(func(ctx context.Context, c *session, _ []string) error {
-		return c.showEvents(ctx, limit, c.client.Audit)
+		return c.showEvents(ctx, limit, "", c.client.Audit)
 	})
 	limitFlag(cmd, &limit)
 	outputFlag(cmd)
@@ -36,11 +36,29 @@ func newAgentsEventsCommand(r *remote) *cobra.Command {
 	var limit int
 	cmd := r.agentCommand("events", "Show what happened to an agent, the newest first", true,
 		func(ctx context.Context, c *session, uid string) error {
-			return c.showEvents(ctx, limit, func(ctx context.Context, n int, cursor string) (apiv1.Events, error) {
+			return c.showEvents(ctx, limit, uid, func(ctx context.Context, n int, cursor string) (apiv1.Events, error) {
 				return c.client.AgentEvents(ctx, uid, n, cursor)
 			})
 		})
 	limitFlag(cmd, &limit)
+	return cmd
+}
+
+func newRolloutEventsCommand(r *remote) *cobra.Command {
+	var limit int
+	cmd := &cobra.Command{
+		Use:               "events ID",
+		Short:             "Show what happened in a rollout, the newest first",
+		Args:              takes("ID"),
+		ValidArgsFunction: r.complete(1, completeRollouts),
+		RunE: r.run(func(ctx context.Context, c *session, args []string) error {
+			return c.showEvents(ctx, limit, args[0], func(ctx context.Context, n int, cursor string) (apiv1.Events, error) {
+				return c.client.RolloutEvents(ctx, args[0], n, cursor)
+			})
+		}),
+	}
+	limitFlag(cmd, &limit)
+	outputFlag(cmd)
 	return cmd
 }
 
@@ -55,8 +73,9 @@ func limitFlag(cmd *cobra.Command, limit *int) {
 	}
 }
 
-// showEvents goes through the pages until it has as many as wanted. In JSON and YAML the cursor of the last page stays.
-func (c *session) showEvents(ctx context.Context, limit int,
+// showEvents goes through the pages until it has as many as wanted. In JSON and YAML the cursor of the last page stays. Of is the agent
+// or rollout that all of them are about, empty for none.
+func (c *session) showEvents(ctx context.Context, limit int, of string,
 	fetch func(ctx context.Context, limit int, cursor string) (apiv1.Events, error),
 ) error {
 	all := apiv1.Events{Events: []apiv1.Event{}}
@@ -74,23 +93,27 @@ func (c *session) showEvents(ctx context.Context, limit int,
 			break
 		}
 	}
-	return c.show(all, func(palette, time.Time) string { return eventsTable(all.Events) })
+	return c.show(all, func(palette, time.Time) string { return eventsTable(all.Events, of) })
 }
 
 // eventsTable has times in UTC: a timeline is compared with other ones.
-func eventsTable(events []apiv1.Event) string {
+func eventsTable(events []apiv1.Event, of string) string {
 	if len(events) == 0 {
 		return "nothing yet\n"
 	}
 	t := newTable("TIME", "EVENT", "ABOUT", "BY", "MESSAGE")
 	for _, e := range events {
-		t.row(e.Time.UTC().Format(time.DateTime), named(e.Kind), eventSubject(e), orDash(e.Actor), cut(e.Message, maxErrorText))
+		actor := orDash(e.Actor)
+		if e.Actor != "" && e.Actor == e.Agent {
+			actor = "the agent"
+		}
+		t.row(e.Time.UTC().Format(time.DateTime), named(e.Kind), eventSubject(e, of), actor, cut(e.Message, maxErrorText))
 	}
 	return t.String()
 }
 
-// eventSubject names what an event is about.
-func eventSubject(e apiv1.Event) string {
+// eventSubject names what an event is about, besides what all of them are about.
+func eventSubject(e apiv1.Event, of string) string {
 	text := ""
 	add := func(part string) {
 		if text != "" {
@@ -98,7 +121,7 @@ func eventSubject(e apiv1.Event) string {
 		}
 		text += named(part)
 	}
-	if e.Agent != "" {
+	if e.Agent != "" && e.Agent != of {
 		add(e.Agent)
 	}
 	switch {
@@ -109,7 +132,7 @@ func eventSubject(e apiv1.Event) string {
 	case e.Hash != "":
 		add(short(e.Hash))
 	}
-	if e.Rollout != "" {
+	if e.Rollout != "" && e.Rollout != of {
 		add(e.Rollout)
 	}
 	return orDash(text)

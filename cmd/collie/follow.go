@@ -15,7 +15,7 @@ import (
 const (
 	// lookEvery is how often a command that follows something looks although nothing was announced.
 	lookEvery = 3 * time.Second
-	// lookGap is the least time between two looks.
+	// lookGap is the least time between two looks. It is longer when a look takes long, so that much of the time goes to others.
 	lookGap = 200 * time.Millisecond
 )
 
@@ -26,6 +26,7 @@ func (c *session) follow(ctx context.Context, kinds []string, look func() (done 
 	defer stop()
 	looked, lost := false, false
 	for {
+		begin := time.Now()
 		done, err := look()
 		switch {
 		case ctx.Err() != nil:
@@ -33,14 +34,14 @@ func (c *session) follow(ctx context.Context, kinds []string, look func() (done 
 		case err != nil && (!looked || !passing(err)):
 			return err
 		case err != nil && !lost:
-			c.say("%s: waiting for it to come back", oneLine(c.explain(ctx, err)))
+			c.say("no answer from %s (%s): trying again", c.client.Server(), oneLine(err))
 			lost = true
 		case err == nil && done:
 			return nil
 		case err == nil:
 			looked, lost = true, false
 		}
-		if err := pause(ctx, lookGap, nil); err != nil {
+		if err := pause(ctx, max(lookGap, 2*time.Since(begin)), nil); err != nil {
 			return err
 		}
 		if err := pause(ctx, lookEvery, wake); err != nil {

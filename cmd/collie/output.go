@@ -168,9 +168,13 @@ func ago(t, now time.Time) string {
 // short is enough of a hash to tell it from others.
 func short(hash string) string { return hash[:min(len(hash), 8)] }
 
-// cut keeps a text to a number of characters on one line.
+// cut keeps a text to a number of characters on one line. Lines that only introduce the next one go first.
 func cut(text string, limit int) string {
-	runes := []rune(oneText(text))
+	lines := filled(text)
+	for len(lines) > 1 && strings.HasSuffix(lines[0], ":") {
+		lines = lines[1:]
+	}
+	runes := []rune(oneText(strings.Join(lines, "\n")))
 	if len(runes) <= limit {
 		return string(runes)
 	}
@@ -179,10 +183,22 @@ func cut(text string, limit int) string {
 
 // oneText is a text on one line.
 func oneText(text string) string {
-	if text == "" {
+	joined := strings.Join(filled(text), "; ")
+	if joined == "" {
 		return ""
 	}
-	return named(strings.ReplaceAll(strings.TrimSpace(text), "\n", "; "))
+	return named(strings.ReplaceAll(joined, ":; ", ": "))
+}
+
+// filled are the lines of a text that are not empty, without space around them.
+func filled(text string) []string {
+	var lines []string
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return lines
 }
 
 // few lists the first names, and says how many there are besides.

@@ -18,14 +18,15 @@ func examplePlan() apiv1.Plan {
 	}
 	add("db-1", apiv1.OutcomeAccepted, "", "", "--- running\n+++ candidate\n@@ -1 +1 @@\n-a: 0\n+a: 2\n")
 	for i := range 7 {
-		add(fmt.Sprintf("web-%d", i), apiv1.OutcomeAccepted, "", "", "--- running\n+++ candidate\n@@ -1 +1 @@\n-a: 1\n+a: 2\n")
+		diff := fmt.Sprintf("--- running\n+++ candidate\n@@ -%[1]d,2 +%[1]d,2 @@\n host: web-%[1]d\n-a: 1\n+a: 2\n", i+1)
+		add(fmt.Sprintf("web-%d", i), apiv1.OutcomeAccepted, "", "", diff)
 	}
 	add("same", apiv1.OutcomeAccepted, "", "", "")
 	add("long", apiv1.OutcomeAccepted, "", "", "")
 	p.Agents[len(p.Agents)-1].Truncated = true
-	add("old-1", apiv1.OutcomeRefused, "dry_run", "exporters::otlp:\nno endpoint", "")
+	add("old-1", apiv1.OutcomeRefused, "dry_run", "exporters:\nno type (valid values: [otlp debug])", "")
 	add("locked", apiv1.OutcomeRefused, "policy", "exporters: debug is denied", "")
-	add("old-2", apiv1.OutcomeRefused, "dry_run", "exporters::otlp:\nno endpoint", "")
+	add("old-2", apiv1.OutcomeRefused, "dry_run", "exporters:\nno type (valid values: [debug otlp])", "")
 	add("away-1", apiv1.OutcomeCannotTell, "", "it is away", "")
 	add("", apiv1.OutcomeCannotTell, "", "", "")
 	return p

@@ -93,7 +93,7 @@ func (c *session) usage(err error) error { return &usageError{c.cmd.CommandPath(
 
 // say tells people something that is not the result.
 func (c *session) say(format string, args ...any) {
-	_, _ = fmt.Fprintln(c.s.err, c.cmd.CommandPath()+": "+named(fmt.Sprintf(format, args...)))
+	_, _ = fmt.Fprintln(c.s.err, c.cmd.CommandPath()+": "+oneText(fmt.Sprintf(format, args...)))
 }
 
 // done tells people what was done, as the result.
@@ -129,7 +129,7 @@ func explainAnswer(err error, status int) error {
 		return fmt.Errorf("%w: use a token of a role that may do this; an admin makes one with collie token create", err)
 	case http.StatusPreconditionFailed:
 		return fmt.Errorf("%w: run the command again to begin from what is there now", err)
-	case http.StatusServiceUnavailable, http.StatusTooManyRequests, http.StatusBadGateway, http.StatusGatewayTimeout:
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusGatewayTimeout:
 		return fmt.Errorf("%w: try again later", err)
 	}
 	return err

@@ -90,7 +90,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		"token":     {apiv1.Problem{Status: 401, Detail: "a token is needed"}, "a token is needed: give a valid token with --token or COLLIE_TOKEN\n"},
 		"role":      {apiv1.Problem{Status: 403, Detail: "a viewer may not"}, "a viewer may not: use a token of a role that may do this; an admin makes one with collie token create\n"},
 		"stale":     {apiv1.Problem{Status: 412, Detail: "version 4 is newer"}, "version 4 is newer: run the command again to begin from what is there now\n"},
-		"busy":      {apiv1.Problem{Status: 503, Detail: "busy"}, "busy: try again later\n"},
+		"too many":  {apiv1.Problem{Status: 429, Detail: "too many failures"}, "too many failures: try again later\n"},
 		"not found": {apiv1.Problem{Status: 404, Detail: "no such\x1b[2J thing"}, "no such?[2J thing\n"},
 		"not ours":  {"<html>", "not an answer of the API: invalid character '<' looking for beginning of value: check --server and COLLIE_SERVER\n"},
 	} {

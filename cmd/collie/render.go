@@ -23,6 +23,8 @@ const (
 	eraseLine  = "\r\x1b[K"
 	eraseBelow = "\x1b[J"
 	cursorUp   = "\x1b[%dA"
+	wrapOff    = "\x1b[?7l"
+	wrapOn     = "\x1b[?7h"
 )
 
 // Rows shown of a long table; the rest is summed up in one row.
@@ -36,7 +38,8 @@ const (
 // usualHeight is taken where a terminal does not tell its height.
 const usualHeight = 24
 
-// screen redraws a text in place. What does not fit is cut off: lines that have scrolled away cannot be redrawn.
+// screen redraws a text in place. What does not fit is cut off: lines that have scrolled away cannot be redrawn, and those that
+// were wrapped cannot be counted.
 type screen struct {
 	w      io.Writer
 	height func() int // lines of the terminal, 0 when not known
@@ -54,7 +57,7 @@ func (s *screen) draw(text string) {
 	if lines := strings.SplitAfter(text, "\n"); len(lines) > height {
 		text = strings.Join(lines[:height-1], "")
 	}
-	_, _ = io.WriteString(s.w, eraseBelow+text)
+	_, _ = io.WriteString(s.w, eraseBelow+wrapOff+text+wrapOn)
 	s.lines = strings.Count(text, "\n")
 }
 

@@ -69,7 +69,8 @@ func TestScreenRedrawsInPlaceAndFitsTheTerminal(t *testing.T) {
 	s.draw("1\n2\n")
 	s.draw("1\n2\n3\n4\n5\n")
 	s.draw("")
-	require.Equal(t, "\x1b[J1\n2\n"+"\x1b[2A\x1b[J1\n2\n3\n"+"\x1b[3A\x1b[J", out.String())
+	const begin, end = "\x1b[J\x1b[?7l", "\x1b[?7h"
+	require.Equal(t, begin+"1\n2\n"+end+"\x1b[2A"+begin+"1\n2\n3\n"+end+"\x1b[3A"+begin+end, out.String())
 	unknown := &screen{w: &out, height: func() int { return 0 }}
 	unknown.draw(strings.Repeat("x\n", 100))
 	require.Equal(t, usualHeight-1, unknown.lines)

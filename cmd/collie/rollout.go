@@ -31,6 +31,7 @@ have the version get the one before it again.`,
 	cmd.AddCommand(
 		newRolloutStartCommand(r),
 		newRolloutStatusCommand(r),
+		newRolloutEventsCommand(r),
 		r.rolloutCommand("pause", "Give the version to no more agents for now", (*client.Client).PauseRollout),
 		r.rolloutCommand("resume", "Go on with a paused rollout", (*client.Client).ResumeRollout),
 		r.rolloutCommand("abort", "End a rollout, and give its agents the version before it", (*client.Client).AbortRollout),

@@ -89,7 +89,7 @@ func TestRolloutWatchEndsWithTheRollout(t *testing.T) {
 			require.True(t, strings.HasPrefix(stdout, "rollout  r-1\n"), stdout)
 			const status = "collie rollout status: "
 			require.Equal(t, status+"rollout r-1 of gw@3 is running, wave 2 of 3, agents: 2 assigned, 1 applied, 1 good, 1 failed; waits for 1 agent to apply it\n"+
-				status+"busy: try again later: waiting for it to come back\n"+
+				status+"no answer from "+server.url+" (busy): trying again\n"+
 				status+"rollout r-1 of gw@3 is "+state+", wave 2 of 3, agents: 2 assigned, 1 applied, 1 good, 1 failed; too many\n"+want.verdict, stderr)
 		})
 	}
@@ -100,7 +100,7 @@ func TestConfigApplyWithARollout(t *testing.T) {
 	body := file(t, "a: 2\n")
 	routes := answers{
 		"GET /configurations/{name}": exampleConfig(),
-		"PUT /configurations/{name}": apiv1.Version{Version: 4},
+		"PUT /configurations/{name}": apiv1.Configuration{Name: "edge/gw", Version: 4, ReleasedVersion: 2},
 		"POST /rollouts":             exampleRollout("pending"),
 		"GET /rollouts/{id}":         exampleRollout("rolled_back"),
 		"GET /events":                announce("rollout"),

@@ -59,7 +59,7 @@ func rolloutVerdict(r apiv1.Rollout) error {
 		return nil
 	case fleet.RolloutTakenBack:
 		return &refusedError{fmt.Errorf("%s was rolled back: %s; mend it, try it with collie plan, and apply it again",
-			rolloutSubject(r), orDash(r.Message))}
+			rolloutSubject(r), orDash(oneText(r.Message)))}
 	}
 	return fmt.Errorf("%s was aborted: its agents get what they had before", rolloutSubject(r))
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -107,7 +106,7 @@ func noArguments(cmd *cobra.Command, args []string) error {
 
 // oneLine also keeps control characters of messages from the wire off the terminal.
 func oneLine(err error) string {
-	return named(strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; "))
+	return oneText(err.Error())
 }
 
 // badFlags makes a usage error of the bad values that package traffic found, by the names of the flags.

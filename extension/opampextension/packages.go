@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/collector/config/configtls"
 	"go.uber.org/zap"
 
 	"github.com/collie-otel/collie/internal/agent"
@@ -46,15 +48,20 @@ func (e *opampExtension) openPackages() error {
 	if errExecutable != nil {
 		return fmt.Errorf("packages: find the executable: %w", errExecutable)
 	}
-	key, err := json.Marshal([]any{e.cfg.Packages, e.cfg.Storage})
+	conn, _ := e.cfg.connection()
+	key, err := json.Marshal([]any{e.cfg.Packages, e.cfg.Storage, conn.TLS.CAFile, string(conn.TLS.CAPem)})
 	if err != nil {
 		return err
 	}
 	opened, err := e.session.Companion(fmt.Sprintf("%x", sha256.Sum256(key)), func() (agent.Companion, error) {
 		limits := packages.DefaultLimits()
+		transport, err := downloads(conn.TLS)
+		if err != nil {
+			return nil, err
+		}
 		return packages.Open(packages.Options{
 			Directory: e.cfg.Storage.Directory, StagingDirectory: e.cfg.Packages.StagingDirectory,
-			Executable: executable, Version: e.set.BuildInfo.Version, PublicKeys: e.cfg.Packages.PublicKeys, Limits: limits,
+			Executable: executable, Version: e.set.BuildInfo.Version, PublicKeys: e.cfg.Packages.PublicKeys, Limits: limits, Transport: transport,
 			DryRun:  packages.Validate(os.Args[1:], os.Environ(), limits.DryRun),
 			Changed: e.session.SetPackageStatuses, Logger: e.set.Logger,
 		})
@@ -70,6 +77,23 @@ func (e *opampExtension) openPackages() error {
 	e.session.SetPackageStatuses(e.installer.Statuses())
 	e.session.OnPackages(e.installer.Offer)
 	return nil
+}
+
+// downloads trusts, beside the system's authorities, the one that the OpAMP server's certificate is checked by: packages come from
+// that server more often than not. What is installed is decided by signatures alone.
+func downloads(server configtls.ClientConfig) (http.RoundTripper, error) {
+	if server.CAFile == "" && server.CAPem == "" {
+		return nil, nil
+	}
+	trusted, err := configtls.ClientConfig{Config: configtls.Config{
+		CAFile: server.CAFile, CAPem: server.CAPem, IncludeSystemCACertsPool: true, MinVersion: server.MinVersion,
+	}}.LoadTLSConfig(context.Background())
+	if err != nil {
+		return nil, fmt.Errorf("packages: %w", err)
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.TLSClientConfig = trusted
+	return transport, nil
 }
 
 // servePackages judges a new executable, and ends the Collector when the one on disk is another one. An executable is good

@@ -12,6 +12,8 @@ import (
 const (
 	// goodbyeLimit bounds the last message and the closing of the connection.
 	goodbyeLimit = 3 * time.Second
+	// exchangeGrace is how long a message under way may take when the session ends.
+	exchangeGrace = time.Second
 	// dialLimit bounds a connection's handshake, and a request over HTTP.
 	dialLimit = 30 * time.Second
 )
@@ -200,7 +202,7 @@ func (s *Session) send(ctx context.Context, l link, force bool) (sent bool, late
 	if err != nil {
 		return false, 0, err
 	}
-	sending, cancel := context.WithTimeout(ctx, dialLimit)
+	sending, cancel := outlive(ctx, exchangeGrace, dialLimit)
 	defer cancel()
 	if err := l.exchange(sending, data); err != nil {
 		s.report.putBack(out)
@@ -211,4 +213,22 @@ func (s *Session) send(ctx context.Context, l link, force bool) (sent bool, late
 		close(out.custom.sent)
 	}
 	return true, later, nil
+}
+
+// outlive returns a context that ends after limit, or grace after ctx. A write to a WebSocket whose context has ended, before it or
+// during it, leaves a connection that takes no more: a message that the end of the session finds on its way would take it from
+// under the goodbye.
+func outlive(ctx context.Context, grace, limit time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-longer.Done():
+		case <-time.After(grace):
+			cancel()
+		}
+	})
+	return longer, func() {
+		stop()
+		cancel()
+	}
 }

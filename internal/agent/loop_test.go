@@ -152,3 +152,57 @@ func TestConverseEnds(t *testing.T) {
 		})
 	}
 }
+
+// TestGoodbyeAfterAMessage: a message that begins as the session ends does not take the connection from under the goodbye.
+func TestGoodbyeAfterAMessage(t *testing.T) {
+	t.Parallel()
+	for name, transport := range map[string]Transport{"websocket": WebSocket, "http": HTTP} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f, s := serve(t, &fakeServer{}), newTestSession(t)
+			defer closeSession(t, s)
+			var l link = newPoller(s, f.settings(t, HTTP))
+			if transport == WebSocket {
+				ws, err := dialWebSocket(t.Context(), f.settings(t, WebSocket))
+				require.NoError(t, err)
+				l = ws
+			}
+			defer l.close(t.Context())
+			ended, cancel := context.WithCancel(t.Context())
+			cancel()
+			const messages = 5 // a WebSocket that heeds the context does not fail each time
+			for range messages {
+				sent, _, err := s.send(ended, l, true)
+				require.NoError(t, err)
+				require.True(t, sent)
+			}
+			s.disconnect(t.Context(), l)
+			all := f.messages(t, messages+1)
+			require.NotNil(t, all[messages].AgentDisconnect)
+			require.EqualValues(t, messages, all[messages].SequenceNum)
+		})
+	}
+}
+
+func TestOutlive(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct{ ends, want time.Duration }{
+		"the limit":             {time.Hour, dialLimit},
+		"the grace":             {10 * time.Second, 10*time.Second + exchangeGrace},
+		"the limit ends it all": {dialLimit - exchangeGrace/2, dialLimit},
+		"ended before":          {0, exchangeGrace},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), tt.ends)
+				defer cancel()
+				began := time.Now()
+				longer, done := outlive(ctx, exchangeGrace, dialLimit)
+				defer done()
+				<-longer.Done()
+				require.Equal(t, tt.want, time.Since(began))
+			})
+		})
+	}
+}

@@ -199,6 +199,10 @@ func TestRequestsEnd(t *testing.T) {
 func TestTagsGoThereAndBack(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut && r.Header.Get("If-None-Match") == "*" {
+			w.WriteHeader(http.StatusConflict)
+			return
+		}
 		if r.Method == http.MethodPut && r.Header.Get("If-Match") != `"7"` {
 			w.WriteHeader(http.StatusPreconditionFailed)
 			return
@@ -212,6 +216,8 @@ func TestTagsGoThereAndBack(t *testing.T) {
 	require.NoError(t, err)
 	_, err = c.SaveConfiguration(t.Context(), "gw", apiv1.SaveConfiguration{}, `"6"`)
 	require.True(t, IsStatus(err, http.StatusPreconditionFailed))
+	_, err = c.SaveConfiguration(t.Context(), "gw", apiv1.SaveConfiguration{}, Absent)
+	require.True(t, IsStatus(err, http.StatusConflict))
 }
 
 func TestOptions(t *testing.T) {

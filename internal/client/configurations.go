@@ -24,10 +24,14 @@ func (c *Client) Configuration(ctx context.Context, name string) (apiv1.Configur
 	return answer, tag, err
 }
 
-// SaveConfiguration saves a version and touches no agent. With a tag it fails if another version was saved since.
+// Absent is the tag of what is not there.
+const Absent = "absent"
+
+// SaveConfiguration saves a version and touches no agent. With a tag it fails if another version was saved since, and with Absent if
+// there is a version at all.
 func (c *Client) SaveConfiguration(ctx context.Context, name string, v apiv1.SaveConfiguration, tag string) (apiv1.Configuration, error) {
 	var answer apiv1.Configuration
-	r := request{method: http.MethodPut, path: []string{"configurations", name}, body: v, ifMatch: tag}
+	r := request{method: http.MethodPut, path: []string{"configurations", name}, body: v, tag: tag}
 	_, err := c.send(ctx, r, &answer)
 	return answer, err
 }

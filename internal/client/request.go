@@ -38,12 +38,13 @@ var ErrAnswer = errors.New("not an answer of the API")
 type request struct {
 	method string
 	// path are the segments after /api/v1, as they are before they are escaped.
-	path    []string
-	query   url.Values
-	body    any
-	accept  string
-	ifMatch string
-	lastID  string
+	path   []string
+	query  url.Values
+	body   any
+	accept string
+	lastID string
+	// tag is what must be there for the request to be carried out: an ETag, Absent, or empty for anything.
+	tag string
 	// wait is how long the server was asked to wait before it answers.
 	wait time.Duration
 }
@@ -110,7 +111,13 @@ func (c *Client) request(ctx context.Context, r request) (*http.Request, error) 
 	if accept == "" {
 		accept = "application/json"
 	}
-	for key, value := range map[string]string{"Accept": accept, "If-Match": r.ifMatch, "Last-Event-ID": r.lastID} {
+	ifMatch, ifNoneMatch := r.tag, ""
+	if r.tag == Absent {
+		ifMatch, ifNoneMatch = "", "*"
+	}
+	for key, value := range map[string]string{
+		"Accept": accept, "If-Match": ifMatch, "If-None-Match": ifNoneMatch, "Last-Event-ID": r.lastID,
+	} {
 		if value != "" {
 			req.Header.Set(key, value)
 		}

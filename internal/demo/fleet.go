@@ -9,12 +9,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/collie-otel/collie/configs"
+	"github.com/collie-otel/collie/internal/client"
 	"github.com/collie-otel/collie/internal/process"
 	"github.com/collie-otel/collie/internal/traffic"
 )
@@ -23,10 +25,12 @@ const (
 	host       = "127.0.0.1"
 	startLimit = 60 * time.Second
 	drainLimit = 20 * time.Second
-	stopGrace  = 30 * time.Second
+	// samplingLimit is what tail sampling with a short wait needs.
+	samplingLimit = 5 * time.Second
+	stopGrace     = 30 * time.Second
 )
 
-// member is one process of the fleet. A Collector has all addresses, the sink only otlp, the load none.
+// member is one process of the fleet. A Collector has all addresses, the sink only otlp, the load and the server none.
 type member struct {
 	*process.Process
 	name                  string
@@ -37,13 +41,59 @@ type member struct {
 
 // fleet is the running demo.
 type fleet struct {
-	cfg                        Config
-	dir                        string // logs, state and configurations
-	sink, gateway, agent, load *member
+	cfg                         Config
+	dir                         string // logs, state and configurations
+	server, sink, gateway, load *member
+	agents                      []*member
+	api, opamp                  string // host:port of the server
 }
 
-// start starts from the sink to the source, so that nothing is sent to nobody.
+// start starts the server, and then from the sink to the source, so that nothing is sent to nobody.
 func (f *fleet) start(ctx context.Context) error {
+	if err := f.startServer(ctx); err != nil {
+		return err
+	}
+	if err := f.startSink(); err != nil {
+		return err
+	}
+	var err error
+	if f.gateway, err = f.startCollector(ctx, "gateway", 10000, map[string]string{"COLLIE_BACKEND_ENDPOINT": f.sink.otlp}); err != nil {
+		return err
+	}
+	endpoints := []string{}
+	for i := range agents {
+		name := fmt.Sprintf("agent-%d", i+1)
+		a, err := f.startCollector(ctx, name, i*20000, map[string]string{"COLLIE_GATEWAY_ENDPOINT": f.gateway.otlp, "COLLIE_HOST_NAME": name})
+		if err != nil {
+			return err
+		}
+		f.agents, endpoints = append(f.agents, a), append(endpoints, a.otlp)
+	}
+	f.load = &member{name: "load"}
+	return f.run(f.load, nil, f.cfg.Collie, "load", "-o", "json", "--endpoint", strings.Join(endpoints, ","), "--rate", strconv.Itoa(f.cfg.Rate), "--retry")
+}
+
+// agents is how many there are.
+const agents = 2
+
+func (f *fleet) startServer(ctx context.Context) error {
+	var ports [2]int
+	for i, preferred := range []int{4320, 4321} {
+		var err error
+		if ports[i], err = port(preferred); err != nil {
+			return err
+		}
+	}
+	f.opamp, f.api = address(ports[0]), address(ports[1])
+	f.server = &member{name: "server", health: f.api + "/readyz"}
+	if err := f.run(f.server, nil, f.cfg.Collie, "server", "--dev", "--data-dir", filepath.Join(f.dir, "server"),
+		"--opamp-listen", f.opamp, "--listen", f.api); err != nil {
+		return err
+	}
+	return f.server.awaitReady(ctx)
+}
+
+func (f *fleet) startSink() error {
 	sinkPort, err := port(5317)
 	if err != nil {
 		return err
@@ -53,35 +103,32 @@ func (f *fleet) start(ctx context.Context) error {
 		return err
 	}
 	f.sink = &member{name: "sink", otlp: address(sinkPort)}
-	if err := f.run(f.sink, nil, f.cfg.Collie, "sink", "-o", "json", "--acknowledged", f.loadSummaryPath(),
-		"--listen", f.sink.otlp, "--http-listen", address(sinkHTTP)); err != nil {
-		return err
-	}
-	if f.gateway, err = f.startCollector(ctx, "gateway", 10000, map[string]string{"COLLIE_BACKEND_ENDPOINT": f.sink.otlp}); err != nil {
-		return err
-	}
-	if f.agent, err = f.startCollector(ctx, "agent", 0, map[string]string{"COLLIE_GATEWAY_ENDPOINT": f.gateway.otlp}); err != nil {
-		return err
-	}
-	f.load = &member{name: "load"}
-	return f.run(f.load, nil, f.cfg.Collie, "load", "-o", "json", "--endpoint", f.agent.otlp, "--rate", strconv.Itoa(f.cfg.Rate), "--retry")
+	return f.run(f.sink, nil, f.cfg.Collie, "sink", "-o", "json", "--acknowledged", f.loadSummaryPath(),
+		"--listen", f.sink.otlp, "--http-listen", address(sinkHTTP))
 }
 
 func (f *fleet) loadSummaryPath() string { return filepath.Join(f.dir, "load.json") }
 
-// startCollector runs the shipped configuration of that name and waits until it is ready. It gets the usual ports plus
+// startCollector runs the shipped configurations of that role and waits until it is ready. It gets the usual ports plus
 // an offset, where these are free.
 func (f *fleet) startCollector(ctx context.Context, name string, offset int, env map[string]string) (*member, error) {
-	config, err := configs.Files.ReadFile(name + ".yaml")
-	if err != nil {
-		return nil, fmt.Errorf("read the shipped configuration: %w", err)
+	role, _, _ := strings.Cut(name, "-")
+	var arguments []string
+	for scheme, file := range map[string]string{"": role + ".yaml", "opamp:": "managed-" + role + ".yaml"} {
+		config, err := configs.Files.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("read the shipped configuration: %w", err)
+		}
+		path := filepath.Join(f.dir, file)
+		if err := os.WriteFile(path, config, 0o600); err != nil {
+			return nil, fmt.Errorf("write the configuration of the %s: %w", name, err)
+		}
+		arguments = append(arguments, "--config="+scheme+path)
 	}
-	configPath := filepath.Join(f.dir, name+".yaml")
-	if err := os.WriteFile(configPath, config, 0o600); err != nil {
-		return nil, fmt.Errorf("write the configuration of the %s: %w", name, err)
-	}
+	slices.Sort(arguments) // the managed one is the last
 	m := &member{name: name}
 	env["COLLIE_STATE_DIR"] = filepath.Join(f.dir, name)
+	env["COLLIE_OPAMP_ENDPOINT"], env["COLLIE_SOAK"] = "ws://"+f.opamp+"/v1/opamp", "2s"
 	httpAddress := ""
 	for variable, want := range map[string]struct {
 		address *string
@@ -98,7 +145,7 @@ func (f *fleet) startCollector(ctx context.Context, name string, offset int, env
 		}
 		*want.address, env[variable] = address(p), strconv.Itoa(p)
 	}
-	if err := f.run(m, env, f.cfg.Otelcol, "--config="+configPath); err != nil {
+	if err := f.run(m, env, append([]string{f.cfg.Otelcol}, arguments...)...); err != nil {
 		return nil, err
 	}
 	return m, m.awaitReady(ctx)
@@ -154,9 +201,12 @@ func (m *member) died() error {
 	return fmt.Errorf("the %s ended (exit: %v): %s", m.name, m.Wait(), lines[len(lines)-1])
 }
 
-func (f *fleet) members() []*member { return []*member{f.load, f.agent, f.gateway, f.sink} }
+// members are in the order of the flow.
+func (f *fleet) members() []*member {
+	return slices.Concat([]*member{f.load}, f.agents, []*member{f.gateway, f.sink, f.server})
+}
 
-// anyExited is closed when one of the four has ended by itself.
+// anyExited is closed when one of them has ended by itself.
 func (f *fleet) anyExited() <-chan struct{} {
 	for _, m := range f.members() {
 		if !m.Running() {
@@ -178,7 +228,9 @@ func (f *fleet) kill() {
 // result is what the two ends say at the end.
 type result struct {
 	load traffic.LoadSummary
-	sink struct {
+	// configured says that somebody has rolled out configurations, which may drop spans on purpose.
+	configured bool
+	sink       struct {
 		traffic.SinkSummary
 		AcknowledgedMissing int64 `json:"acknowledged_missing"`
 	}
@@ -200,8 +252,9 @@ func (f *fleet) finish() (result, error) {
 	if err := os.WriteFile(f.loadSummaryPath(), f.load.stdout.Bytes(), 0o600); err != nil {
 		return result{}, fmt.Errorf("keep the summary of the load: %w", err)
 	}
-	f.drain()
-	for _, m := range []*member{f.agent, f.gateway} {
+	r.configured = f.configured()
+	f.drain(r.configured)
+	for _, m := range append(slices.Clone(f.agents), f.gateway, f.server) {
 		if err := m.Stop(stopGrace); err != nil {
 			return result{}, fmt.Errorf("stop the %s: %w", m.name, err)
 		}
@@ -213,19 +266,45 @@ func (f *fleet) finish() (result, error) {
 	return r, nil
 }
 
-// drain waits until both queues have been seen empty; what is left when the limit runs out the summary shows as missing.
-func (f *fleet) drain() {
-	ctx, cancel := context.WithTimeout(context.Background(), drainLimit)
+// drain waits until all queues have been seen empty and what went in came out; what is left when the limit runs out the summary shows
+// as missing. Where configurations were rolled out, what went in need not come out: the empty queues have to do, for a while.
+func (f *fleet) drain(configured bool) {
+	limit := drainLimit
+	if configured {
+		limit = samplingLimit
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	var agent, gateway meter
+	agents, gateway := f.meters()
 	for ctx.Err() == nil {
-		a, errA := agent.read(ctx, f.agent.metrics)
-		g, errG := gateway.read(ctx, f.gateway.metrics)
-		if errA == nil && errG == nil && a.queued == 0 && g.queued == 0 && g.accepted >= a.accepted && g.sent >= g.accepted {
+		a, errA := agents.read(ctx)
+		g, errG := gateway.read(ctx)
+		if !configured && errA == nil && errG == nil && a.queued == 0 && g.queued == 0 && g.accepted >= a.accepted && g.sent >= g.accepted {
 			return
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
+}
+
+// meters read the agents together, and the gateway.
+func (f *fleet) meters() (agents, gateway *meter) {
+	agents = &meter{}
+	for _, a := range f.agents {
+		agents.addresses = append(agents.addresses, a.metrics)
+	}
+	return agents, &meter{addresses: []string{f.gateway.metrics}}
+}
+
+// configured asks the server whether anything was rolled out.
+func (f *fleet) configured() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	c, err := client.New(client.Options{Server: "http://" + f.api})
+	if err != nil {
+		return false
+	}
+	rollouts, err := c.Rollouts(ctx)
+	return err == nil && len(rollouts.Rollouts) > 0
 }
 
 // port is the preferred port, or when that is taken a free one.

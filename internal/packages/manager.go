@@ -192,7 +192,7 @@ func (m *Manager) judge(reason string) error {
 func (m *Manager) Close() {
 	m.cancel()
 	<-m.done
-	if own, ok := m.transport.(*http.Transport); ok && m.opts.Transport == nil {
+	if own, ok := m.transport.(*http.Transport); ok {
 		own.CloseIdleConnections()
 	}
 }

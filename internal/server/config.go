@@ -60,6 +60,9 @@ type OpAMP struct {
 type TLS struct {
 	CertFile string `yaml:"cert_file"`
 	KeyFile  string `yaml:"key_file"`
+	// CAFile is the authority behind the agents' port, where the agents' systems do not know it: it goes along with offers that lead
+	// here. For the OpAMP connection itself they need it in their own configuration.
+	CAFile string `yaml:"ca_file"`
 }
 
 // PackagesDir is a folder of signed executables.

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/collie-otel/collie/internal/datadir"
 	"github.com/collie-otel/collie/internal/fleet"
@@ -44,6 +45,13 @@ func (s *Server) wire(ctx context.Context) error {
 		Keep:  control.Keep{Agents: s.config.Retention.Agents, Events: s.config.Retention.Events},
 		OpAMP: opampserver.Options{Drain: s.config.OpAMP.DrainFor},
 	}
+	if path := s.config.OpAMP.TLS.CAFile; path != "" {
+		ca, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("opamp::tls::ca_file: %w", err)
+		}
+		options.CA = string(ca)
+	}
 	if s.parts.authority != nil {
 		options.Authority = certifier{s.parts.authority}
 	}
@@ -65,7 +73,7 @@ func (s *Server) openParts() (err error) {
 	dir := s.config.DataDir
 	s.parts.recorder = telemetry.New(telemetry.Options{})
 	if s.config.Certificates {
-		if s.parts.authority, err = authority.Open(filepath.Join(dir, "authority"), nil); err != nil {
+		if s.parts.authority, err = authority.Open(filepath.Join(dir, "authority"), time.Now); err != nil {
 			return err
 		}
 	}

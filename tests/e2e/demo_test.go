@@ -3,8 +3,10 @@ package e2e
 import (
 	"bytes"
 	"os"
+	"os/exec"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -53,11 +55,47 @@ func awaitFlow(t *testing.T, p *process.Process, out *output) map[string]int {
 	})
 	require.True(t, p.Running(), out.String())
 	pids := map[string]int{}
-	for _, m := range regexp.MustCompile(`(?m)^(agent|gateway|sink|load) +(\d+)`).FindAllStringSubmatch(out.String(), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^(server|agent-1|agent-2|gateway|sink|load) +(\d+)`).FindAllStringSubmatch(out.String(), -1) {
 		pids[m[1]], _ = strconv.Atoi(m[2])
 	}
-	require.Len(t, pids, 4, out.String())
+	require.Len(t, pids, 6, out.String())
 	return pids
+}
+
+// typeExample types what the demo says to try with an example, and returns what it printed.
+func typeExample(t *testing.T, out *output, example string) string {
+	t.Helper()
+	line := regexp.MustCompile(`(?m)^  \S+ (config apply .*examples/` + example + `\.yaml .*?) +#`).FindStringSubmatch(out.String())
+	require.NotNil(t, line, out.String())
+	server := regexp.MustCompile(`(?m)^server +\d+ +(\S+)`).FindStringSubmatch(out.String())
+	cmd := exec.Command(harness.Binary(t, "collie"), strings.Fields(line[1])...)
+	cmd.Env = []string{"COLLIE_SERVER=http://" + server[1]}
+	printed, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", printed)
+	return string(printed)
+}
+
+// What the demo says to try works: a rollout to the agents, and one to the gateway after which only slow traces arrive.
+func tryExamples(t *testing.T) {
+	p, out := startDemo(t)
+	pids := awaitFlow(t, p, out)
+	begin := time.Now()
+	require.Contains(t, typeExample(t, out, "add-attribute"), "2 good")
+	require.Contains(t, typeExample(t, out, "slow-only"), "1 good")
+	t.Logf("both rolled out within %v", time.Since(begin))
+	// 1,000 spans/s come in; a tenth of the traces is slow. Each row ends with what the gateway sent, its queue, and the total.
+	row := regexp.MustCompile(`(?m)\| +(\d+) +(\d+) +\d+ \| \d+$`)
+	harness.Await(t, 60*time.Second, "the gateway sends a part of what it takes", func() (bool, any) {
+		rows := row.FindAllStringSubmatch(out.String(), -1)
+		last := rows[len(rows)-1]
+		accepted, _ := strconv.Atoi(last[1])
+		sent, _ := strconv.Atoi(last[2])
+		return accepted > 500 && sent > 0 && sent < accepted/2, last
+	})
+	p.Signal(syscall.SIGINT)
+	require.NoError(t, p.Wait(), out.String())
+	require.Contains(t, out.String(), "what they drop is missing on purpose")
+	requireGone(t, pids)
 }
 
 func requireGone(t *testing.T, pids map[string]int) {
@@ -82,6 +120,7 @@ func TestDemo(t *testing.T) {
 		require.Regexp(t, nothingLost, out.String())
 		requireGone(t, pids)
 	})
+	t.Run("its examples work", tryExamples)
 	t.Run("ends on interrupt", func(t *testing.T) {
 		p, out := startDemo(t)
 		pids := awaitFlow(t, p, out)

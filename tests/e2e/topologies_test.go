@@ -63,10 +63,14 @@ var keepAll = map[string]string{"COLLIE_BASELINE_PERCENT": "100", "COLLIE_DECISI
 
 // startedElsewhere are files whose start and traffic other tests of this package show.
 var startedElsewhere = map[string]string{
-	"agent-logs.yaml":          "TestLogFilesArriveOnce",
-	"agent-tiered.yaml":        "TestAgentSplitsSignals",
-	"tiered/balancer-dns.yaml": "TestSamplerKilled",
-	"tiered/balancer-k8s.yaml": "TestKubernetesResolver",
+	"agent-logs.yaml":             "TestLogFilesArriveOnce",
+	"managed-agent.yaml":          "TestDemo",
+	"managed-gateway.yaml":        "TestDemo",
+	"examples/add-attribute.yaml": "TestDemo",
+	"examples/slow-only.yaml":     "TestDemo",
+	"agent-tiered.yaml":           "TestAgentSplitsSignals",
+	"tiered/balancer-dns.yaml":    "TestSamplerKilled",
+	"tiered/balancer-k8s.yaml":    "TestKubernetesResolver",
 }
 
 func TestEveryConfigIsStarted(t *testing.T) {

@@ -2,16 +2,22 @@ package harness
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/collie-otel/collie/internal/apiv1"
+	"github.com/collie-otel/collie/internal/datadir"
 )
 
 // apiLimit is how long a request to the API may take.
@@ -19,8 +25,12 @@ const apiLimit = 60 * time.Second
 
 // ServerOptions says which control plane to run.
 type ServerOptions struct {
-	// Args are further arguments behind `collie server --dev` and its addresses.
+	// Args are further arguments behind `collie server`, its data directory and its addresses.
 	Args []string
+	// Secure is a server with TLS and tokens instead of --dev; the API is used with the admin token that it makes.
+	Secure bool
+	// Config is laid under the flags: YAML.
+	Config string
 	// Prefix is put before the command line.
 	Prefix []string
 }
@@ -32,28 +42,60 @@ type Server struct {
 	opts       ServerOptions
 	dir        string
 	opamp, api string
-	client     *http.Client
+	// CAFile is that of a secure server.
+	CAFile string
+	flags  []string
+	client *http.Client
 }
 
-// StartServer runs `collie server --dev` and waits until it is ready. The test's end stops it.
+// StartServer runs `collie server` and waits until it is ready. The test's end stops it.
 func StartServer(t testing.TB, opts ServerOptions) *Server {
 	t.Helper()
 	address := func() string { return fmt.Sprintf("127.0.0.1:%d", FreePort(t, "127.0.0.1")) }
 	transport := &http.Transport{MaxIdleConnsPerHost: 8}
 	t.Cleanup(transport.CloseIdleConnections)
 	s := &Server{t: t, opts: opts, dir: t.TempDir(), opamp: address(), api: address(), client: &http.Client{Timeout: apiLimit, Transport: transport}}
+	s.configure()
 	s.Start()
 	return s
+}
+
+// configure writes the configuration file.
+func (s *Server) configure() {
+	s.t.Helper()
+	config := s.opts.Config
+	if s.opts.Secure {
+		cert, key := SelfSigned(s.t)
+		s.CAFile = cert
+		pair := fmt.Sprintf("tls: {cert_file: %s, key_file: %s, ca_file: %s}", cert, key, cert)
+		config += "\nopamp: {" + pair + "}\napi: {" + pair + "}\n"
+		pem, err := os.ReadFile(cert)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		pool := x509.NewCertPool()
+		pool.AppendCertsFromPEM(pem)
+		s.client.Transport.(*http.Transport).TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	} else {
+		s.flags = append(s.flags, "--dev")
+	}
+	if config != "" {
+		path := filepath.Join(s.t.TempDir(), "server.yaml")
+		if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+			s.t.Fatal(err)
+		}
+		s.flags = append(s.flags, "--config", path)
+	}
 }
 
 // Start begins a run and waits until the server is ready.
 func (s *Server) Start() {
 	s.t.Helper()
-	argv := append(s.opts.Prefix, Binary(s.t, "collie"), "server", "--dev", "--data-dir", s.dir, "--opamp-listen", s.opamp, "--listen", s.api)
-	s.Process = start(s.t, "server", s.t.TempDir(), []string{"PATH=/usr/bin:/bin", "HOME=" + s.dir}, append(argv, s.opts.Args...))
+	argv := append(s.opts.Prefix, Binary(s.t, "collie"), "server", "--data-dir", s.dir, "--opamp-listen", s.opamp, "--listen", s.api)
+	s.Process = start(s.t, "server", s.t.TempDir(), []string{"PATH=/usr/bin:/bin", "HOME=" + s.dir}, slices.Concat(argv, s.flags, s.opts.Args))
 	Await(s.t, readyLimit, "server ready", func() (bool, any) {
 		s.MustRun()
-		resp, err := s.client.Get("http://" + s.api + "/readyz")
+		resp, err := s.client.Get(s.URL() + "/readyz")
 		if err != nil {
 			return false, err
 		}
@@ -63,9 +105,31 @@ func (s *Server) Start() {
 }
 
 // WebSocket and HTTP are the URLs for agents, URL is that of the API's host.
-func (s *Server) WebSocket() string { return "ws://" + s.opamp + "/v1/opamp" }
-func (s *Server) HTTP() string      { return "http://" + s.opamp + "/v1/opamp" }
-func (s *Server) URL() string       { return "http://" + s.api }
+func (s *Server) WebSocket() string { return s.scheme("ws") + s.opamp + "/v1/opamp" }
+func (s *Server) HTTP() string      { return s.scheme("http") + s.opamp + "/v1/opamp" }
+func (s *Server) URL() string       { return s.scheme("http") + s.api }
+
+func (s *Server) scheme(name string) string {
+	if s.opts.Secure {
+		name += "s"
+	}
+	return name + "://"
+}
+
+// AdminToken is what a secure server has made at its first start; empty for another one.
+func (s *Server) AdminToken() string {
+	if !s.opts.Secure {
+		return ""
+	}
+	token, err := os.ReadFile(filepath.Join(s.dir, datadir.AdminToken))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return strings.TrimSpace(string(token))
+}
+
+// Dir is the data directory.
+func (s *Server) Dir() string { return s.dir }
 
 // Do sends a request to the API, path being what follows /api/v1, and reads the answer into into. Both bodies may be nil.
 func (s *Server) Do(method, path string, body, into any) error {
@@ -82,6 +146,9 @@ func (s *Server) Do(method, path string, body, into any) error {
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
+	if token := s.AdminToken(); token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
 	resp, err := s.client.Do(req)
 	if err != nil {
 		return err

@@ -56,9 +56,12 @@ func (a *agent) connect(ctx context.Context) (*wire, error) {
 		return nil, err
 	}
 	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.known = true
-	a.mu.Unlock()
-	return w, w.SetReadDeadline(time.Time{})
+	if a.wire == w { // else it is leaving already
+		err = w.SetReadDeadline(time.Time{})
+	}
+	return w, err
 }
 
 // join connects, however often it takes.
@@ -83,6 +86,7 @@ func (a *agent) join(ctx context.Context) (*wire, error) {
 func (a *agent) live(w *wire) {
 	for errors.Is(a.read(w), errRestart) {
 		a.leave()
+		_ = a.read(w)
 		a.reset()
 		var err error
 		if w, err = a.join(a.swarm.ctx); err != nil {
@@ -129,10 +133,7 @@ func (a *agent) receive(w *wire) error {
 			err = w.control(opPong, payload)
 			a.mu.Unlock()
 		case opClose:
-			a.swarm.counters.Closed.Add(1)
-			a.mu.Lock()
-			_ = w.control(opClose, payload)
-			a.mu.Unlock()
+			a.closed(w, payload)
 			return net.ErrClosed
 		case opBinary:
 			return a.handle(payload)
@@ -140,6 +141,16 @@ func (a *agent) receive(w *wire) error {
 		if err != nil {
 			return err
 		}
+	}
+}
+
+// closed answers a Close frame that is not an answer itself.
+func (a *agent) closed(w *wire, payload []byte) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.wire == w {
+		a.swarm.counters.Closed.Add(1)
+		_ = w.control(opClose, payload)
 	}
 }
 
@@ -154,10 +165,16 @@ func (a *agent) gone(w *wire) {
 	}
 }
 
-// cut and leave take the connection from the agent, and its reader ends.
+// cut and leave take the connection from the agent, and its reader ends: at once, or when the server has answered the goodbye. A socket
+// that is closed while something is still unread would take the goodbye back.
 func (a *agent) cut() bool { return a.part(func(w *wire) { w.reset() }) }
 
-func (a *agent) leave() bool { return a.part(a.bye) }
+func (a *agent) leave() bool {
+	return a.part(func(w *wire) {
+		a.bye(w)
+		_ = w.SetReadDeadline(time.Now().Add(closing))
+	})
+}
 
 func (a *agent) part(end func(*wire)) bool {
 	a.mu.Lock()
@@ -166,7 +183,6 @@ func (a *agent) part(end func(*wire)) bool {
 		return false
 	}
 	end(a.wire)
-	_ = a.wire.Close()
 	a.wire = nil
 	return true
 }

@@ -111,6 +111,12 @@ func (r *rig) await(what string, done func() bool) {
 	}, 10*time.Second, time.Millisecond, what)
 }
 
+// hold keeps what the fleet knows as it is until the test ends.
+func (r *rig) hold() {
+	r.fleet.mu.Lock()
+	r.Cleanup(r.fleet.mu.Unlock)
+}
+
 func (r *rig) push(offer *opampserver.Offer) {
 	r.Helper()
 	for i := range r.agents {
@@ -125,6 +131,7 @@ func remoteConfig(body string) *protobufs.AgentRemoteConfig {
 
 func TestFirstReport(t *testing.T) {
 	r := start(t, Config{Agents: 30})
+	r.hold()
 	require.Len(t, r.fleet.reports, 30)
 	distinct := map[string]bool{}
 	for i := range 30 {
@@ -206,6 +213,7 @@ func TestConfigurations(t *testing.T) {
 	}
 	require.Eventually(t, func() bool { return r.Counters().RepeatedOffers.Load() == 8 }, 10*time.Second, time.Millisecond)
 	r.await("the texts", func() bool { return strings.HasSuffix(r.fleet.texts[r.UID(0)], "\n# base\nodd: refuse") })
+	r.hold()
 	require.Equal(t, protobufs.RemoteConfigStatuses_RemoteConfigStatuses_FAILED, status(1).Status)
 	require.Equal(t, "odd", status(1).ErrorMessage)
 	require.True(t, strings.HasSuffix(r.fleet.texts[r.UID(1)], "\n# base\nall: well"))
@@ -226,6 +234,7 @@ func TestPlans(t *testing.T) {
 			require.NoError(t, err)
 			r.push(&opampserver.Offer{CustomMessage: &protobufs.CustomMessage{Capability: plan.Capability, Type: plan.TypePlan, Data: data}})
 			r.await("answers", func() bool { return len(r.fleet.answers) == 4 })
+			r.hold()
 			require.Equal(t, "7", r.fleet.answers[0].ID)
 			if answer == nil {
 				require.Equal(t, plan.Accepted, r.fleet.answers[0].Outcome)

@@ -18,6 +18,8 @@ import (
 const (
 	// patience is how long one step of the protocol may take.
 	patience = 30 * time.Second
+	// closing is how long the server may take to answer a Close frame.
+	closing = 5 * time.Second
 	// longestMessage is what an agent takes, in bytes.
 	longestMessage = 64 << 20
 )

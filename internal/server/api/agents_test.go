@@ -123,3 +123,15 @@ func TestTimelines(t *testing.T) {
 	}
 	refused(t, g.do("GET", "/rollouts/none/events", ""), http.StatusNotFound)
 }
+
+func TestAgentsThatAreLongGoneAreHidden(t *testing.T) {
+	t.Parallel()
+	g := newDev(t)
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	g.API.now, g.API.hideAfter = func() time.Time { return now }, time.Hour
+	g.saveAgents(t, fleet.Agent{UID: uid1, LastSeen: now.Add(-2 * time.Hour)}, fleet.Agent{UID: uid2, LastSeen: now.Add(-time.Minute)})
+	for query, total := range map[string]int{"": 1, "?hidden=false": 1, "?hidden=true": 2} {
+		require.Equal(t, total, get[apiv1.Agents](t, g.do("GET", "/agents"+query, ""), http.StatusOK).Total, query)
+	}
+	get[apiv1.Agent](t, g.do("GET", "/agents/"+uid1, ""), http.StatusOK)
+}

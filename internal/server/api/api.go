@@ -67,6 +67,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	defer out.finish()
 	defer a.recovered(out, r)
 	if err := a.admit(r); err != nil {
 		a.fail(out, r, err)
@@ -75,10 +76,10 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.mux.ServeHTTP(out, singleName(r))
 }
 
-// answer knows whether an answer has begun.
+// answer knows whether an answer has begun, and whether it is a problem.
 type answer struct {
 	http.ResponseWriter
-	begun bool
+	begun, failed bool
 }
 
 func (w *answer) WriteHeader(code int) {
@@ -89,6 +90,13 @@ func (w *answer) WriteHeader(code int) {
 func (w *answer) Write(b []byte) (int, error) {
 	w.begun = true
 	return w.ResponseWriter.Write(b)
+}
+
+// finish sends what is there and lifts the deadline: it belongs to the connection, which others use after.
+func (w *answer) finish() {
+	c := http.NewResponseController(w.ResponseWriter)
+	_ = c.Flush()
+	_ = c.SetWriteDeadline(time.Time{})
 }
 
 // Unwrap is for http.ResponseController.

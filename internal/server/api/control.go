@@ -15,6 +15,10 @@ var (
 	ErrCapability = errors.New("the agent lacks a capability")
 	// ErrAway: the agent is not connected. 409.
 	ErrAway = errors.New("the agent is not connected")
+	// ErrConnected: it can be done only while the agent is away. 409.
+	ErrConnected = errors.New("the agent is connected, and would be there again at once: stop it first")
+	// ErrNoTokens: this server runs without tokens. 409.
+	ErrNoTokens = errors.New("this server runs without tokens (--dev), so that agents have no credentials")
 	// ErrBusy: try again later. 503.
 	ErrBusy = errors.New("busy")
 )
@@ -24,7 +28,7 @@ var (
 type Control interface {
 	// Restart asks an agent to restart. store.ErrNotFound, ErrAway, ErrCapability.
 	Restart(ctx context.Context, actor, uid string) error
-	// Forget deletes an agent that is away. store.ErrNotFound; store.ErrConflict while it is connected.
+	// Forget deletes an agent that is away. store.ErrNotFound; ErrConnected.
 	Forget(ctx context.Context, actor, uid string) error
 	// Desired is what an agent should run now. store.ErrNotFound.
 	Desired(ctx context.Context, uid string) (fleet.DesiredSet, error)
@@ -55,7 +59,7 @@ type Control interface {
 	SaveConnection(ctx context.Context, actor string, c apiv1.Connection) error
 	DeleteConnection(ctx context.Context, actor, name string) error
 	// RotateCredential gives an agent a new credential of its own through its connection settings. store.ErrNotFound, ErrAway,
-	// ErrCapability; store.ErrConflict on a server without tokens.
+	// ErrCapability, ErrNoTokens.
 	RotateCredential(ctx context.Context, actor, uid string) error
 
 	// Packages are the executables that can be offered, and the offers, by name.

@@ -45,6 +45,8 @@ var known = []struct {
 	{store.ErrInvalid, http.StatusBadRequest, ""},
 	{fleet.ErrRolloutState, http.StatusConflict, ""},
 	{ErrCapability, http.StatusConflict, "its capabilities are in GET /agents/{uid}"},
+	{ErrConnected, http.StatusConflict, ""},
+	{ErrNoTokens, http.StatusConflict, ""},
 	{ErrAway, http.StatusConflict, "try again when it is"},
 }
 
@@ -87,7 +89,7 @@ func (a *API) fail(w *answer, r *http.Request, err error) {
 			status: http.StatusInternalServerError,
 			detail: fmt.Sprintf("the server failed; its log says why, at request_id %s", id),
 		}
-		if r.Context().Err() == nil { // else the client has gone
+		if r.Context().Err() == nil || errors.Is(err, errPanic) { // else the client has gone
 			a.log.Error("request failed", slog.String("request_id", id), slog.String("method", r.Method),
 				slog.String("path", r.URL.Path), slog.Any("error", err))
 		}
@@ -95,6 +97,7 @@ func (a *API) fail(w *answer, r *http.Request, err error) {
 	if w.begun {
 		return
 	}
+	w.failed = true
 	if reason.retryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(reason.retryAfter))
 	}
@@ -107,17 +110,22 @@ func (a *API) fail(w *answer, r *http.Request, err error) {
 	}))
 }
 
-// recovered answers a panic.
+// recovered answers a panic. Where an answer has begun, the connection is cut: half of one must not look whole.
 func (a *API) recovered(w *answer, r *http.Request) {
 	cause := recover()
-	if cause == nil {
+	switch {
+	case cause == nil:
 		return
-	}
-	if cause == http.ErrAbortHandler {
+	case cause == http.ErrAbortHandler:
 		panic(cause)
 	}
-	a.fail(w, r, fmt.Errorf("panic: %v\n%s", cause, debug.Stack()))
+	a.fail(w, r, fmt.Errorf("%w: %v\n%s", errPanic, cause, debug.Stack()))
+	if w.begun && !w.failed {
+		panic(http.ErrAbortHandler)
+	}
 }
+
+var errPanic = errors.New("panic")
 
 // encode is JSON as it is sent. The documents of apiv1 hold nothing that cannot be encoded.
 func encode(document any) []byte {

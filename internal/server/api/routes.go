@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"slices"
@@ -137,24 +138,15 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, route *route) error 
 	return serveInTime(w, in, route)
 }
 
-// serveInTime bounds the handler and the writing of its answer. The deadline is lifted in the end: it belongs to the connection,
-// which others use after.
+// serveInTime bounds the handler and the writing of its answer; answer.finish lifts the deadline.
 func serveInTime(w http.ResponseWriter, in *request, route *route) error {
-	timeout := route.timeout
-	if timeout == 0 {
-		timeout = defaultTimeout
-		if route.large {
-			timeout += readTimeout
-		}
+	timeout := cmp.Or(route.timeout, defaultTimeout)
+	if route.large {
+		timeout += readTimeout
 	}
 	ctx, cancel := context.WithTimeout(in.Context(), timeout)
 	defer cancel()
 	in.Request = in.WithContext(ctx)
 	_ = in.out.SetWriteDeadline(time.Now().Add(timeout + defaultTimeout))
-	err := route.handle(w, in)
-	if err == nil {
-		_ = in.out.Flush()
-		_ = in.out.SetWriteDeadline(time.Time{})
-	}
-	return err
+	return route.handle(w, in)
 }

@@ -241,3 +241,37 @@ func TestOverTheWire(t *testing.T) {
 	require.NoError(t, w.Body.Close())
 	require.Equal(t, "text/event-stream", w.Header.Get("Content-Type"))
 }
+
+// deadlines records what is set on a connection.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	set []time.Time
+}
+
+func (d *deadlines) SetWriteDeadline(t time.Time) error { d.set = append(d.set, t); return nil }
+
+// A deadline that stays would cut what is next on the connection.
+func TestDeadlinesAreLifted(t *testing.T) {
+	t.Parallel()
+	g := newDev(t)
+	g.control.fail = func(string) error { panic("cause") }
+	for _, path := range []string{"GET /agents", "GET /agents/none", "GET /agents?x=1", "POST /agents/" + uid1 + "/restart"} {
+		method, path, _ := strings.Cut(path, " ")
+		w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+		g.ServeHTTP(w, ask(method, prefix+path, ""))
+		require.NotEmpty(t, w.set)
+		require.True(t, w.set[len(w.set)-1].IsZero(), path)
+		require.True(t, strings.Contains(path, "?") || w.set[0].After(time.Now()), path)
+	}
+}
+
+func TestAPanicIsNoWholeAnswer(t *testing.T) {
+	t.Parallel()
+	g := newDev(t)
+	g.mux.HandleFunc("GET "+prefix+"/half", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte("{"))
+		panic("half way")
+	})
+	require.PanicsWithValue(t, http.ErrAbortHandler, func() { g.do("GET", "/half", "") })
+	require.Contains(t, g.log.String(), "half way")
+}

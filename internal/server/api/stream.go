@@ -39,7 +39,6 @@ func (a *API) streamChanges(w http.ResponseWriter, r *request) error {
 	defer a.hub.leave(l)
 	s := &stream{w: w, out: r.out, last: since}
 	_ = r.out.SetReadDeadline(time.Time{})
-	defer func() { _ = r.out.SetWriteDeadline(time.Time{}) }()
 	// An id without data tells the browser where it is.
 	if !s.write(fmt.Sprintf("retry: 2000\nid: %d\n\n", since)) || !a.replay(r, s) {
 		return nil

@@ -115,7 +115,7 @@ func TestRoles(t *testing.T) {
 func TestBearerRefuses(t *testing.T) {
 	t.Parallel()
 	g := newRig(t)
-	secret, _ := g.create(t, Request{Role: apiv1.RoleViewer, Uses: -1, Expires: time.Hour})
+	secret, token := g.create(t, Request{Role: apiv1.RoleViewer, Uses: -1, Expires: time.Hour})
 	for name, header := range map[string][]string{
 		"nothing":     nil,
 		"empty":       {""},
@@ -144,7 +144,9 @@ func TestBearerRefuses(t *testing.T) {
 	g.advance(time.Hour - 1)
 	_, err = g.Bearer(request(secret), apiv1.RoleViewer)
 	require.NoError(t, err)
+	require.True(t, g.Valid(token))
 	g.advance(1)
+	require.False(t, g.Valid(token))
 	_, err = g.Bearer(request(secret), apiv1.RoleViewer)
 	require.Equal(t, http.StatusUnauthorized, code(err))
 	require.ErrorContains(t, err, "expired")
@@ -157,6 +159,7 @@ func TestRevocationAndReload(t *testing.T) {
 	gone, token := g.create(t, Request{Role: apiv1.RoleAdmin, Uses: -1})
 	require.NoError(t, g.Revoke(t.Context(), "tester", token.ID))
 	require.ErrorIs(t, g.Revoke(t.Context(), "tester", token.ID), store.ErrNotFound)
+	require.False(t, g.Valid(token))
 	for range 2 {
 		_, err := g.Bearer(request(gone), apiv1.RoleAdmin)
 		require.Equal(t, http.StatusUnauthorized, code(err))

@@ -21,10 +21,8 @@ import (
 	"github.com/collie-otel/collie/internal/server/store"
 )
 
-const (
-	// certificateLifetime is that of client certificates. Agents renew them when two thirds are over.
-	certificateLifetime = 90 * 24 * time.Hour
-)
+// certificateLifetime is that of client certificates. Agents renew them when two thirds are over.
+const certificateLifetime = 90 * 24 * time.Hour
 
 // credential is one that was made for an agent and that the agent does not use yet. Its secret is nowhere else.
 type credential struct{ id, secret string }
@@ -166,6 +164,7 @@ func (c *Control) connectionStatus(e *entry, u *update) {
 	if known.ReportedHash == u.connectionHash && known.Status == u.connectionStatus && known.Error == u.connectionError {
 		return
 	}
+	c.notice(e, known.ReportedHash, u.connectionHash, known.OfferedHash)
 	known.ReportedHash, known.Status, known.Error = u.connectionHash, u.connectionStatus, u.connectionError
 	switch u.connectionStatus {
 	case fleet.Applied:
@@ -178,7 +177,7 @@ func (c *Control) connectionStatus(e *entry, u *update) {
 // RotateCredential is part of api.Control.
 func (c *Control) RotateCredential(ctx context.Context, actor, uid string) error {
 	if c.auth == nil {
-		return errNoTokens
+		return api.ErrNoTokens
 	}
 	c.mu.Lock()
 	e, err := c.find(uid)

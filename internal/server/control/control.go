@@ -38,6 +38,8 @@ type Options struct {
 	// PublicURL is the base URL at which agents reach the OpAMP endpoint, as wss://collie.example.com:4320; empty takes it from their
 	// requests.
 	PublicURL string
+	// CA is the authority (PEM) that agents check this server by where it is the destination of own metrics; empty is the system's.
+	CA string
 	// Keep is how long what agents leave behind is kept.
 	Keep Keep
 	// OpAMP bounds the endpoint. Capabilities and custom capabilities are set here.
@@ -107,6 +109,7 @@ type Control struct {
 	metricsToken func(uid string) string
 	credentials  bool
 	publicURL    string
+	ca           string
 
 	nudge  chan struct{} // wakes the conductor; holds one
 	ending chan struct{} // closed by Stop; plans end
@@ -142,7 +145,7 @@ func New(ctx context.Context, o Options) (*Control, error) {
 	c := &Control{
 		store: o.Store, log: o.Log, auth: o.Auth, keep: o.Keep, now: o.Now,
 		authority: o.Authority, packages: o.Packages, recorder: o.Recorder, metricsToken: o.MetricsToken, credentials: o.Credentials,
-		publicURL: o.PublicURL, ending: make(chan struct{}),
+		publicURL: o.PublicURL, ca: o.CA, ending: make(chan struct{}),
 		nudge: make(chan struct{}, 1), released: map[string]fleet.Configuration{}, rollouts: map[string]*fleet.Rollout{},
 		versions: map[versionKey]*fleet.Version{}, agents: map[uuid.UUID]*entry{}, gone: map[string]struct{}{},
 		plans: map[string]*planJob{}, components: map[string]struct{}{}, unsaved: newPending(),

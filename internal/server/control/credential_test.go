@@ -13,6 +13,7 @@ import (
 
 	"github.com/collie-otel/collie/internal/apiv1"
 	"github.com/collie-otel/collie/internal/fleet"
+	"github.com/collie-otel/collie/internal/server/api"
 	"github.com/collie-otel/collie/internal/server/auth"
 	"github.com/collie-otel/collie/internal/server/opampserver"
 	"github.com/collie-otel/collie/internal/server/store"
@@ -149,7 +150,7 @@ func TestRevoked(t *testing.T) {
 	require.NoError(t, w.Admit(p, a.uid))
 	require.NoError(t, w.auth.Revoke(t.Context(), "test", p.Name))
 	require.ErrorContains(t, w.Admit(p, a.uid), "revoked")
-	require.ErrorIs(t, (&Control{}).RotateCredential(t.Context(), "test", a.uid.String()), store.ErrConflict)
+	require.ErrorIs(t, (&Control{}).RotateCredential(t.Context(), "test", a.uid.String()), api.ErrNoTokens)
 }
 
 func TestConnections(t *testing.T) {
@@ -205,7 +206,7 @@ func TestConnections(t *testing.T) {
 	} {
 		require.ErrorIs(t, save(apiv1.Connection{Name: "x", ConnectionOffer: bad}), store.ErrInvalid, name)
 	}
-	require.ErrorIs(t, w.RotateCredential(t.Context(), "test", a.uid.String()), store.ErrConflict)
+	require.ErrorIs(t, w.RotateCredential(t.Context(), "test", a.uid.String()), api.ErrNoTokens)
 }
 
 // Agents are offered the address at which they came: with TLS if there was any, and polled if they polled.

@@ -7,6 +7,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/collie-otel/collie/internal/fleet"
+	"github.com/collie-otel/collie/internal/server/api"
 	"github.com/collie-otel/collie/internal/server/opampserver"
 	"github.com/collie-otel/collie/internal/server/store"
 )
@@ -29,8 +30,6 @@ type entry struct {
 	lost bool
 	// settledUntil is how long nothing is due unless something changes. Whoever changes what prepare looks at resets it.
 	settledUntil time.Time
-	// partialUntil is how long the full state, which it was asked for, is waited for.
-	partialUntil time.Time
 	// managed are the resources that an OpAMPBridge says it has and would delete; nil before it says.
 	managed map[string]struct{}
 	// peer is how it reached this server last, and credential the one that was made for it and that it does not use yet.
@@ -39,6 +38,8 @@ type entry struct {
 	// illSince is since when it has been unhealthy, illTold that this was told.
 	illSince time.Time
 	illTold  bool
+	// vague is since when its full state has been asked for and not come, zero if it has.
+	vague time.Time
 	// greeted is the token that it was last seen with.
 	greeted string
 }
@@ -219,7 +220,7 @@ func (c *Control) findAway(uid string) (*entry, error) {
 	defer c.mu.Unlock()
 	e, err := c.find(uid)
 	if err == nil && e.agent.Connected {
-		err = errConnected
+		err = api.ErrConnected
 	}
 	return e, err
 }

@@ -77,7 +77,7 @@ func TestForget(t *testing.T) {
 	w := newWorld(t, nil)
 	a := w.agent(nil)
 	a.hello()
-	require.ErrorIs(t, w.Forget(t.Context(), "test", a.uid.String()), store.ErrConflict)
+	require.ErrorIs(t, w.Forget(t.Context(), "test", a.uid.String()), api.ErrConnected)
 	require.ErrorIs(t, w.Forget(t.Context(), "test", uuid.NewString()), store.ErrNotFound)
 	a.goodbye()
 	require.NoError(t, w.Forget(t.Context(), "test", a.uid.String()))

@@ -12,15 +12,15 @@ import (
 	"github.com/collie-otel/collie/internal/fleet"
 	"github.com/collie-otel/collie/internal/server/api"
 	"github.com/collie-otel/collie/internal/server/opampserver"
-	"github.com/collie-otel/collie/internal/server/store"
 )
 
 const (
 	// firstRepeat is when an offer without an answer is sent again; the pause doubles up to lastRepeat.
 	firstRepeat = 30 * time.Second
 	lastRepeat  = 10 * time.Minute
-	// partialLimit is how long an agent is offered nothing that has been asked for everything: it may tell that it failed with it.
-	partialLimit = 15 * time.Second
+	// waitForState is how long an agent is not offered anything whose full state was asked for: what is missing may be that it has
+	// applied the configuration, or that it failed with it.
+	waitForState = 30 * time.Second
 	// lookAgain is when an agent that has everything is looked at again if nothing changes.
 	lookAgain = time.Minute
 	// afterBusy is when an agent is looked at again for which too much was waiting.
@@ -58,14 +58,14 @@ func (c *Control) desireAll() {
 // sends it after save.
 func (c *Control) prepare(e *entry, leaving bool) *opampserver.Offer {
 	now := c.now()
-	if leaving || !e.agent.Connected || now.Before(e.next) || now.Before(e.partialUntil) || now.Before(e.settledUntil) {
+	if leaving || !e.agent.Connected || now.Before(e.next) || now.Before(e.settledUntil) {
 		return nil
 	}
 	var offer opampserver.Offer
 	if e.agent.IsBridge() {
 		c.desire(e) // what it manages may have come to be known
 	}
-	if e.shouldOffer() {
+	if e.shouldOffer(now) {
 		set := fleet.Desired(&e.agent, c.deployments)
 		offer.RemoteConfig = remoteConfig(set)
 		e.agent.RemoteConfig.Offered(now, set.Hash)
@@ -74,7 +74,9 @@ func (c *Control) prepare(e *entry, leaving bool) *opampserver.Offer {
 	c.prepareConnection(e, &offer)
 	c.preparePackage(e, &offer)
 	if offer.RemoteConfig == nil && offer.ConnectionSettings == nil && offer.Packages == nil {
-		e.settledUntil = now.Add(lookAgain)
+		if e.settledUntil = now.Add(lookAgain); !e.vague.IsZero() {
+			e.settledUntil = now.Add(afterBusy)
+		}
 		return nil
 	}
 	e.fresh, e.lost = false, false
@@ -85,9 +87,9 @@ func (c *Control) prepare(e *entry, leaving bool) *opampserver.Offer {
 }
 
 // shouldOffer says whether the desired set must be sent. To an agent that does not report what it has, it is on each connection.
-func (e *entry) shouldOffer() bool {
+func (e *entry) shouldOffer(now time.Time) bool {
 	a := &e.agent
-	if a.RemoteConfig.Withheld != "" {
+	if a.RemoteConfig.Withheld != "" || !e.vague.IsZero() && now.Sub(e.vague) < waitForState {
 		return false
 	}
 	blind := a.Capabilities.Has(fleet.AcceptsRemoteConfig) && !a.Capabilities.Has(fleet.ReportsRemoteConfig)
@@ -183,6 +185,3 @@ func translateError(err error) error {
 	}
 	return err
 }
-
-// errConnected: only agents that are away can be forgotten.
-var errConnected = errors.Join(store.ErrConflict, errors.New("the agent is connected: stop it first, or it would be there again at once"))

@@ -59,6 +59,7 @@ func (c *Control) packageStatuses(e *entry, u *update) {
 	for _, p := range e.agent.Packages {
 		before[p.Name] = p
 	}
+	c.notice(e, e.agent.PackagesReported, u.packagesHash, e.agent.PackagesOffered)
 	e.agent.Packages, e.agent.PackagesReported = u.packages, u.packagesHash
 	for _, p := range u.packages {
 		switch old := before[p.Name]; {
@@ -84,7 +85,7 @@ func (c *Control) selfDestination(e *entry) *apiv1.Destination {
 	if c.recorder == nil || e.peer.base == "" {
 		return nil
 	}
-	d := &apiv1.Destination{Endpoint: httpBase(e.peer.base) + "/v1/metrics"}
+	d := &apiv1.Destination{Endpoint: httpBase(e.peer.base) + "/v1/metrics", CA: c.ca}
 	if c.metricsToken != nil {
 		d.Headers = map[string]string{"Authorization": "Bearer " + c.metricsToken(e.agent.UID)}
 	}

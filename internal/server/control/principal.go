@@ -157,6 +157,3 @@ func (c *Control) enrol(ctx context.Context, e *entry) {
 		c.inUse(ctx, e, token)
 	}
 }
-
-// errNoTokens: without tokens there is nothing to rotate.
-var errNoTokens = fmt.Errorf("this server runs without tokens, so that agents have no credentials: %w", store.ErrConflict)

@@ -24,7 +24,7 @@ func (c *Control) Report(ctx context.Context, r *opampserver.Report) opampserver
 	e := c.arrive(r)
 	if e.blank && !r.New { // forgotten here, and remembered by the endpoint, which tells of changes only
 		all := *r
-		all.New, all.Changed = true, ^opampserver.Parts(0)
+		all.New, all.Introduced, all.Changed = true, !r.Incomplete, ^opampserver.Parts(0)
 		r, u = &all, translate(&all)
 	}
 	e.blank = false
@@ -68,15 +68,20 @@ func (c *Control) connect(e *entry, r *opampserver.Report) {
 		e.unsettle(r.At)
 		e.tries, e.fresh = 0, true
 	}
-	switch {
-	case !r.Incomplete:
-		e.partialUntil = time.Time{}
-	case e.partialUntil.IsZero():
-		e.partialUntil = r.At.Add(partialLimit)
-	}
 	before := e.peer
 	if e.peer, _ = r.Principal.Value.(peer); e.peer.base != before.base || e.peer.certificate != before.certificate {
 		e.settledUntil = time.Time{}
+	}
+	if r.Restarted { // it may know of nothing that was sent before
+		e.unsettle(r.At)
+		e.tries = 0
+	}
+	switch {
+	case !r.Incomplete && !e.vague.IsZero():
+		e.vague, e.settledUntil = time.Time{}, time.Time{}
+	case !r.Incomplete:
+	case e.vague.IsZero():
+		e.vague = r.At
 	}
 	transport := [...]string{opampserver.WebSocket: "ws", opampserver.HTTP: "http"}[r.Transport]
 	if a.Connected && a.Transport == transport {
@@ -95,8 +100,8 @@ func (c *Control) connect(e *entry, r *opampserver.Report) {
 func (c *Control) update(e *entry, r *opampserver.Report, u *update) {
 	a := &e.agent
 	changed := r.Changed
-	if r.New && !r.Incomplete { // what a full report leaves out is not so any more
-		changed |= opampserver.PartHealth | opampserver.PartRemoteConfigStatus | opampserver.PartPackageStatuses |
+	if r.Introduced { // what a full report leaves out is not so any more
+		changed |= opampserver.PartComponents | opampserver.PartHealth | opampserver.PartRemoteConfigStatus | opampserver.PartPackageStatuses |
 			opampserver.PartConnectionSettingsStatus | opampserver.PartCustomCapabilities
 	}
 	if changed != 0 || u.body != nil {
@@ -117,6 +122,9 @@ func (c *Control) update(e *entry, r *opampserver.Report, u *update) {
 	}
 	if changed == 0 {
 		return
+	}
+	if changed.Has(opampserver.PartCapabilities) && a.Capabilities != u.capabilities { // it may take now what it did not before
+		e.next, e.tries = r.At, 0
 	}
 	again := c.describe(a, u, changed)
 	if changed.Has(opampserver.PartHealth) {
@@ -151,7 +159,7 @@ func (c *Control) describe(a *fleet.Agent, u *update, changed opampserver.Parts)
 	if changed.Has(opampserver.PartCustomCapabilities) {
 		a.CustomCapabilities = slices.Clone(u.custom)
 	}
-	if changed.Has(opampserver.PartComponents) && u.components != "" {
+	if changed.Has(opampserver.PartComponents) {
 		a.AvailableComponentsHash = u.components
 	}
 	return again
@@ -195,6 +203,7 @@ func (c *Control) remoteConfigStatus(e *entry, r *opampserver.Report, u *update)
 	if same && (u.configStatus != fleet.Failed || u.configHash == "") {
 		return
 	}
+	c.notice(e, known.ReportedHash, u.configHash, known.DesiredHash)
 	known.Report(r.At, u.configHash, u.configStatus, u.configError)
 	if same || u.configHash == "" {
 		return
@@ -206,6 +215,14 @@ func (c *Control) remoteConfigStatus(e *entry, r *opampserver.Report, u *update)
 		c.tell(e, fleet.AgentApplied, u.configHash, "")
 	case fleet.Failed:
 		c.tell(e, fleet.AgentFailed, u.configHash, u.configError)
+	}
+}
+
+// notice looks for an agent that had what it should have, and has not any more: it is offered that again with the answer, unless it goes
+// back each time. The caller holds mu.
+func (c *Control) notice(e *entry, had, has, wanted string) {
+	if had == wanted && has != wanted && e.tries <= 1 {
+		e.next = c.now()
 	}
 }
 
@@ -236,7 +253,7 @@ func (c *Control) askFor(e *entry, r *opampserver.Report, offer **opampserver.Of
 		add(opampserver.Offer{FullState: true})
 	}
 	if e.agent.IsBridge() {
-		if e.managed == nil && (r.New || r.Changed.Has(opampserver.PartEffectiveConfig)) && !r.Incomplete {
+		if e.managed == nil && (r.Introduced || r.Changed.Has(opampserver.PartEffectiveConfig)) && !r.Incomplete {
 			add(opampserver.Offer{FullState: true})
 		}
 		if uid := c.sameBridge(e); uid != uuid.Nil {

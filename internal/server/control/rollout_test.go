@@ -162,3 +162,25 @@ func TestPauseResumeAbort(t *testing.T) {
 	_, err = w.AbortRollout(t.Context(), "test", "nope")
 	require.ErrorIs(t, err, store.ErrNotFound)
 }
+
+// What failed is not offered again by a server that was killed before it wrote that: it hears the agent out first.
+func TestFailureThatWasNotWritten(t *testing.T) {
+	t.Parallel()
+	broken := &brokenStore{}
+	w := newWorld(t, func(o *Options) { broken.Store, o.Store = o.Store, broken })
+	a := w.agent(nil)
+	a.hello()
+	w.saved("base", "", "bad")
+	w.rollOut("base", fleet.RolloutSpec{})
+	a.untilOffered()
+	broken.fail.Store(true)
+	a.become(protobufs.RemoteConfigStatuses_RemoteConfigStatuses_FAILED, "no")
+	require.Error(t, w.Stop(t.Context()), "the disk is full until the end")
+	require.NoError(t, w.db.Close())
+	broken.fail.Store(false)
+	w.start()
+	a.poll() // of which nothing is known
+	require.Equal(t, 1, a.offers)
+	a.hello()
+	require.Equal(t, 1, a.offers)
+}

@@ -55,7 +55,7 @@ func translate(r *opampserver.Report) *update {
 		capabilities: fleet.Capabilities(s.Capabilities), custom: s.CustomCapabilities,
 		components: hex.EncodeToString([]byte(s.ComponentsHash)), configStatus: fleet.Unset, connectionStatus: fleet.Unset,
 	}
-	everything := r.New
+	everything := r.New || r.Introduced
 	if d := s.Description; d != nil && (everything || r.Changed.Has(opampserver.PartDescription)) {
 		u.identifying, u.nonIdentifying = attributes(d.IdentifyingAttributes), attributes(d.NonIdentifyingAttributes)
 		u.isBridge = (&fleet.Agent{NonIdentifying: u.nonIdentifying}).IsBridge()

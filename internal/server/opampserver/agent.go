@@ -53,6 +53,7 @@ type agent struct {
 	otherSeen  bool // other is the sequence before the last gap
 	swaps      int
 	incomplete bool
+	introduced bool // a full report came
 	asked      time.Time
 
 	assigned uuid.UUID // UID it was given and has not used yet

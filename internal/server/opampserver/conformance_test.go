@@ -63,7 +63,18 @@ var conformance = []struct {
 		p.say(full(uid, 0))
 		p.say(beat(uid, 1))
 		require.Zero(g, p.say(full(uid, 0)).Flags)
+		require.True(g, g.fleet.last().Restarted)
 		require.Zero(g, g.Metrics().Gaps)
+		p.say(full(uid, 1))
+		require.False(g, g.fleet.last().Restarted)
+	}},
+	{"Agent Status Compression/the first full report of an unknown agent introduces it", func(g *rig, p peer, uid uuid.UUID) {
+		p.say(beat(uid, 41))
+		require.False(g, g.fleet.last().Introduced)
+		p.say(full(uid, 42))
+		require.True(g, g.fleet.last().Introduced)
+		p.say(full(uid, 0))
+		require.False(g, g.fleet.last().Introduced)
 	}},
 	{"Agent Status Compression/what a restarted agent does not send is gone", func(g *rig, p peer, uid uuid.UUID) {
 		p.say(with(full(uid, 5), func(m *protobufs.AgentToServer) {

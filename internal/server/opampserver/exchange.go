@@ -107,8 +107,10 @@ func (s *Server) update(a *agent, from *source, m *protobufs.AgentToServer, r *R
 			a.interval, a.polls = 0, 0
 		}
 	}
+	r.Restarted = sequence == restarted
 	if isFull(m) || a.incomplete && m.AgentDescription != nil && !ask {
 		a.incomplete = false
+		r.Introduced, a.introduced = !a.introduced, true
 	}
 	ask = ask || a.incomplete && r.At.Sub(a.asked) >= askAgain
 	if ask {

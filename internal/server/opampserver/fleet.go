@@ -103,6 +103,11 @@ type Report struct {
 	New bool
 	// Reconnected: the first message of this agent on its connection, or after Gone.
 	Reconnected bool
+	// Restarted: a full report out of order, as of a process that has begun anew, or that got no answer to its first.
+	Restarted bool
+	// Introduced: the first full report since nothing was remembered. What it leaves out is not so any more, whatever the owner
+	// remembers.
+	Introduced bool
 	// Incomplete: messages were lost or never seen; the full state was asked for and has not come yet.
 	Incomplete bool
 	// Previous is the UID that the agent had until it was given this one, else zero.

@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -184,9 +185,7 @@ func TestWebSocketFrames(t *testing.T) {
 
 func incompressible(n int) *protobufs.EffectiveConfig {
 	body := make([]byte, n)
-	for i := range body {
-		body[i] = byte(i*i>>3) ^ byte(i*7)
-	}
+	_, _ = rand.NewChaCha8([32]byte{}).Read(body) // it returns no error
 	return &protobufs.EffectiveConfig{ConfigMap: &protobufs.AgentConfigMap{ConfigMap: map[string]*protobufs.AgentConfigFile{"": {Body: body}}}}
 }
 

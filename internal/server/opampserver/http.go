@@ -63,7 +63,7 @@ func (s *Server) isClosing() bool {
 }
 
 // admitUpgrade looks at the limits before anything is spent on an upgrade.
-func (s *Server) admitUpgrade(w http.ResponseWriter) (release func(), ok bool) {
+func (s *Server) admitUpgrade(w http.ResponseWriter, r *http.Request) (release func(), ok bool) {
 	s.mu.Lock()
 	closing, full := s.closing, len(s.conns) >= s.opts.MaxConnections
 	s.mu.Unlock()
@@ -75,18 +75,34 @@ func (s *Server) admitUpgrade(w http.ResponseWriter) (release func(), ok bool) {
 		s.overloaded(w, "too many connections")
 		return nil, false
 	}
-	select {
-	case s.handshakes <- struct{}{}:
-	default:
-		s.overloaded(w, "too many connections at once")
-		return nil, false
-	}
-	if !s.limiter.Allow() {
-		<-s.handshakes
+	if !s.limiter.Allow() || !s.takeHandshake(r) {
 		s.overloaded(w, "too many connections at once")
 		return nil, false
 	}
 	return func() { <-s.handshakes }, true
+}
+
+// takeHandshake waits for its turn, for a while: a fleet that comes back all at once is served one after the other, and who is sent away
+// is not heard of for half a minute.
+func (s *Server) takeHandshake(r *http.Request) bool {
+	select {
+	case s.handshakes <- struct{}{}:
+		return true
+	case s.waiting <- struct{}{}:
+		defer func() { <-s.waiting }()
+	default:
+		return false
+	}
+	patience := time.NewTimer(s.opts.HandshakeWait)
+	defer patience.Stop()
+	select {
+	case s.handshakes <- struct{}{}:
+		return true
+	case <-patience.C:
+	case <-r.Context().Done():
+	case <-s.stop:
+	}
+	return false
 }
 
 func (s *Server) authenticate(w http.ResponseWriter, r *http.Request) (Principal, bool) {

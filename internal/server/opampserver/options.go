@@ -36,6 +36,9 @@ type Options struct {
 	MaxAgentsPerConnection int
 	// MaxHandshakes bounds upgrades under way, authentication included. Default: 256.
 	MaxHandshakes int
+	// MaxWaiting bounds upgrades that wait for their turn, and HandshakeWait how long they do. Default: 8,192 and 5 s.
+	MaxWaiting    int
+	HandshakeWait time.Duration
 	// MaxRequests bounds plain HTTP requests under way. Default: 1,024.
 	MaxRequests int
 	// AcceptRate and AcceptBurst bound new WebSocket connections per second. Default: 1,000 and 5,000.
@@ -73,6 +76,8 @@ func (o Options) withDefaults() Options {
 	or(&o.MaxAgents, 200_000)
 	or(&o.MaxAgentsPerConnection, 5_000)
 	or(&o.MaxHandshakes, 256)
+	or(&o.MaxWaiting, 8_192)
+	or(&o.HandshakeWait, 5*time.Second)
 	or(&o.MaxRequests, 1_024)
 	or(&o.AcceptRate, 1_000)
 	or(&o.AcceptBurst, 5_000)

@@ -23,6 +23,7 @@ type Server struct {
 
 	limiter    *rate.Limiter
 	handshakes chan struct{} // one for each upgrade under way
+	waiting    chan struct{} // one for each upgrade that waits for that
 	requests   chan struct{} // one for each HTTP request under way
 	decoding   chan struct{} // one for each large message that is being decoded
 	pings      chan struct{} // one for each ping under way
@@ -59,7 +60,7 @@ func New(fleet Fleet, log *slog.Logger, opts Options) *Server {
 	s := &Server{
 		fleet: fleet, log: log, opts: opts,
 		limiter:    rate.NewLimiter(rate.Limit(opts.AcceptRate), opts.AcceptBurst),
-		handshakes: make(chan struct{}, opts.MaxHandshakes), requests: make(chan struct{}, opts.MaxRequests),
+		handshakes: make(chan struct{}, opts.MaxHandshakes), waiting: make(chan struct{}, opts.MaxWaiting), requests: make(chan struct{}, opts.MaxRequests),
 		decoding: make(chan struct{}, 2), pings: make(chan struct{}, 256), stop: make(chan struct{}),
 		agents: map[uuid.UUID]*agent{}, conns: map[*conn]struct{}{}, assigned: map[uuid.UUID]assignment{},
 	}

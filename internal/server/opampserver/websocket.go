@@ -78,7 +78,7 @@ func (w *smallBuffers) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 }
 
 func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request) {
-	release, ok := s.admitUpgrade(w)
+	release, ok := s.admitUpgrade(w, r)
 	if !ok {
 		return
 	}

@@ -156,6 +156,8 @@ func TestSums(t *testing.T) {
 	g.send(point{spans, 160, after(30), long, false, "otlp"}, point{spans, 170, after(30), long, false, "zipkin"}, point{logs, 300, after(30), long, false, ""})
 	require.InDelta(t, 20, g.rates(accepted, 1)[0], 0.1, "spans of both receivers, and logs")
 	require.InDelta(t, 3, g.rates(queue, 1)[0], 0)
+	require.Zero(t, g.rates(dropped, 1)[0], "nothing was said of it, and others were heard")
+	require.True(t, math.IsNaN(g.rates(dropped, 2)[0]), "nobody was heard before")
 
 	// A counter that is made when it is first needed.
 	g.send(point{spans, 160, after(60), long, false, "otlp"}, point{spans, 170, after(60), long, false, "zipkin"},

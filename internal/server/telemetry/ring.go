@@ -98,11 +98,16 @@ func (r *ring) at(k kind, step int64) float64 {
 	if k == queue {
 		return float64(r.waiting[i])
 	}
-	covered := r.covered[k][i]
-	if covered == 0 {
-		return math.NaN()
+	if covered := r.covered[k][i]; covered > 0 {
+		return float64(r.amounts[k][i]) / Step.Seconds() * full / float64(covered)
 	}
-	return float64(r.amounts[k][i]) / Step.Seconds() * full / float64(covered)
+	// A Collector makes the counters of what fails when it first does: where others were heard, silence is none.
+	for _, covered := range r.covered {
+		if covered[i] > 0 {
+			return 0
+		}
+	}
+	return math.NaN()
 }
 
 // last are the values of the steps before end; nil is a gap.
