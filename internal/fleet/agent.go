@@ -30,7 +30,9 @@ type Agent struct {
 	PackagesOffered  string `json:"packages_offered,omitempty"`
 	PackagesReported string `json:"packages_reported,omitempty"`
 	// Enrolment is the id of the token that it came with first, if its uses are counted.
-	Enrolment          string             `json:"enrolment,omitempty"`
+	Enrolment string `json:"enrolment,omitempty"`
+	// Formerly is the UID that its credential is for, if it was given another one since.
+	Formerly           string             `json:"formerly,omitempty"`
 	ConnectionSettings ConnectionSettings `json:"connection_settings"`
 	// Connected says whether a connection is open, or for polling agents whether the last poll is recent.
 	Connected bool `json:"connected"`

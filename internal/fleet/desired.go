@@ -39,7 +39,7 @@ type DesiredSet struct {
 	// Hash is the same for the same names, bodies and salts. It is empty where nothing is desired: there are no files, and the
 	// agent was never offered any, or is an OpAMPBridge, which would delete what it has.
 	Hash string
-	// Forced says that a forced release is among them.
+	// Forced says that an unfinished rollout by force gives one of them.
 	Forced bool
 }
 
@@ -66,24 +66,25 @@ func DesiredIf(agent *Agent, deployments []Deployment, rollout string) DesiredSe
 
 func desired(agent *Agent, deployments []Deployment, assumed string) DesiredSet {
 	attributes := agent.Attributes()
+	var set DesiredSet
 	var placed []Placement
 	for i := range deployments {
 		d := &deployments[i]
-		p := d.Released
+		p, forced := d.Released, false
 		if d.Rollout != nil && (d.Rollout.Gives(agent.UID) || assumed != "" && d.Rollout.ID == assumed) {
-			p = d.Next
+			p, forced = d.Next, d.Rollout.Spec.Force
 		}
 		if p.Version != nil && p.Version.Selector.Matches(attributes) {
 			placed = append(placed, p)
+			set.Forced = set.Forced || forced
 		}
 	}
 	slices.SortFunc(placed, func(a, b Placement) int {
 		return cmp.Or(cmp.Compare(a.Version.Priority, b.Version.Priority),
 			cmp.Compare(a.Version.Configuration, b.Version.Configuration))
 	})
-	set := DesiredSet{Files: make([]File, 0, len(placed))}
+	set.Files = make([]File, 0, len(placed))
 	for i, p := range placed {
-		set.Forced = set.Forced || p.Salt != ""
 		set.Files = append(set.Files, File{
 			Name: fileName(agent, i, p.Version), Configuration: p.Version.Configuration, Version: p.Version.Number, Body: p.Version.Body,
 		})

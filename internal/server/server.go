@@ -58,6 +58,9 @@ func New(ctx context.Context, config Config, log *slog.Logger) (_ *Server, err e
 	s := &Server{config: config, log: log, failed: make(chan error, 2)}
 	defer func() {
 		if err != nil {
+			if s.control != nil {
+				err = errors.Join(err, s.control.Stop(context.WithoutCancel(ctx)))
+			}
 			err = errors.Join(err, s.release())
 		}
 	}()
@@ -168,7 +171,9 @@ func (s *Server) Stop(ctx context.Context) error {
 	s.stop.Do(func() {
 		s.stopping.Store(true)
 		s.endStreams()
-		s.stopped = errors.Join(s.control.Stop(ctx), shutdown(ctx, s.opamp), shutdown(ctx, s.api), s.release())
+		s.stopped = errors.Join(s.control.Stop(ctx), shutdown(ctx, s.opamp), shutdown(ctx, s.api),
+			s.control.Stop(ctx), // once more: what requests did that were under way
+			s.release())
 		s.log.Info("collie has stopped")
 	})
 	return s.stopped

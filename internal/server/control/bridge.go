@@ -38,7 +38,8 @@ func isManaged(body []byte) bool {
 	return there && !strings.EqualFold(value, "false")
 }
 
-// withheld says why a set must not be offered to a bridge, or nothing. A forced release in the set overrules it.
+// withheld says why a set must not be offered to a bridge, or nothing. A rollout by force overrules it while it
+// lasts: what comes later, of this or another configuration, was not insisted on.
 func (e *entry) withheld(set fleet.DesiredSet) string {
 	if !e.agent.IsBridge() || set.Forced {
 		return ""
@@ -91,7 +92,7 @@ func (c *Control) sameBridge(e *entry) uuid.UUID {
 		return all
 	}
 	mine := own(&e.agent)
-	if len(mine) == 0 {
+	if len(mine) == 0 || e.peer.owner != "" { // a credential of its own says which one it is
 		return uuid.Nil
 	}
 	var found *entry

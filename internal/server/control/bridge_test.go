@@ -61,6 +61,53 @@ func TestBridgeForced(t *testing.T) {
 	require.Equal(t, map[string]string{"ns/gateway": "kind: x\n"}, b.files())
 }
 
+// Force is for what is rolled out with it, and not for whatever comes later.
+func TestForceDoesNotLast(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	b := w.bridge("ns/gateway")
+	b.hello()
+	w.saved("ns/gateway", "", "kind: x\n")
+	id := w.rollOut("ns/gateway", fleet.RolloutSpec{Force: true})
+	b.untilOffered()
+	b.applied()
+	w.untilRollout(id, fleet.RolloutDone)
+	b.full.EffectiveConfig.ConfigMap.ConfigMap["ns/new"] = &protobufs.AgentConfigFile{Body: []byte(managedResource)}
+	b.hello()
+	w.saved("ns/other", "", "kind: y\n")
+	w.rollOut("ns/other", fleet.RolloutSpec{})
+	w.until("the reason", func() (bool, any) {
+		b.poll()
+		s := b.stored()
+		return s.RemoteConfig.Withheld != "", s.RemoteConfig
+	})
+	require.Equal(t, 1, b.offers)
+}
+
+// A bridge that does not say what it manages, after it said so as another process, or without any files, is not known.
+func TestBridgeThatSaysNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	b := w.bridge("ns/agent")
+	managed := func() map[string]struct{} {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.agents[b.uid].managed
+	}
+	b.hello()
+	require.NotNil(t, managed())
+	b.full.EffectiveConfig, b.seq = nil, 100
+	answer := b.hello()
+	require.NotZero(t, answer.Flags&uint64(protobufs.ServerToAgentFlags_ServerToAgentFlags_ReportFullState))
+	require.Nil(t, managed())
+	b.full.EffectiveConfig = &protobufs.EffectiveConfig{}
+	b.hello()
+	require.Nil(t, managed())
+	b.full.EffectiveConfig.ConfigMap = &protobufs.AgentConfigMap{}
+	b.hello()
+	require.NotNil(t, managed(), "it manages nothing, and says so")
+}
+
 // What a bridge manages is asked for before it is offered anything.
 func TestBridgeOfWhichNothingIsKnown(t *testing.T) {
 	t.Parallel()

@@ -36,7 +36,7 @@ func (c *Control) certify(e *entry, csr []byte) (offer *protobufs.ConnectionSett
 	known := &e.agent.ConnectionSettings
 	known.OfferedHash, known.Basis = hex.EncodeToString(sum[:]), "certificate"
 	// Other settings wait until the agent is back with it: an offer without the certificate would take it away.
-	e.next = c.now().Add(time.Minute)
+	e.unsettle(c.now().Add(time.Minute))
 	c.unsaved.agent(e)
 	c.tell(e, fleet.CertificateIssued, known.OfferedHash, "valid for "+certificateLifetime.String())
 	return &protobufs.ConnectionSettingsOffers{Hash: sum[:], Opamp: settings}, ""

@@ -48,7 +48,7 @@ func (c *Control) prepareConnection(e *entry, offer *opampserver.Offer) {
 	message.Hash = sum.Sum(nil)
 	hash := hex.EncodeToString(message.Hash)
 	reports := e.agent.Capabilities.Has(fleet.ReportsConnectionSettingsStatus)
-	if basis == known.Basis && (known.OfferedHash != hash || !reports) {
+	if basis == known.Basis && (known.OfferedHash != hash || !reports && !e.lost) {
 		// The same wish with a message that cannot be made again, such as one with a secret that is in use by now; or an agent that
 		// does not say what became of it.
 		return
@@ -192,10 +192,13 @@ func (c *Control) RotateCredential(ctx context.Context, actor, uid string) error
 	if err != nil {
 		return err
 	}
+	ctx, cancel := decided(ctx)
+	defer cancel()
 	if err := c.issue(ctx, actor, e); err != nil {
 		return err
 	}
 	c.wake()
+	c.report("write who rotated a credential", c.save(ctx))
 	return nil
 }
 
@@ -207,25 +210,29 @@ func (c *Control) issue(ctx context.Context, actor string, e *entry) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e.credential, e.next, e.tries = &credential{token.ID, secret}, time.Time{}, 0
+	e.credential, e.tries = &credential{token.ID, secret}, 0
+	e.unsettle(time.Time{})
 	c.unsaved.event(fleet.Event{Time: c.now(), Actor: actor, Kind: fleet.CredentialIssued, Agent: e.agent.UID, Message: token.ID})
 	return nil
 }
 
 // inUse ends all other credentials of an agent that has come with its newest.
 func (c *Control) inUse(ctx context.Context, e *entry, t *store.Token) {
-	if t == nil || t.Agent == "" {
+	if t == nil || t.Agent != e.agent.UID {
 		return
 	}
 	c.mu.Lock()
 	newest := e.credential == nil || e.credential.id == t.ID
 	if newest {
-		e.credential = nil
+		e.credential, e.settledUntil = nil, time.Time{}
 	}
 	c.mu.Unlock()
 	if newest {
 		if err := c.auth.RevokeAgent(ctx, fleet.ActorServer, e.agent.UID, t.ID); err != nil {
-			c.log.Error("older credentials of an agent stay valid: revoke them by hand", "instance_uid", e.agent.UID, "error", err)
+			c.log.Error("older credentials of an agent are still valid; trying again", "instance_uid", e.uid, "error", err)
+			c.mu.Lock()
+			e.greeted = "" // with its next message
+			c.mu.Unlock()
 		}
 	}
 }

@@ -40,7 +40,7 @@ type Options struct {
 	PublicURL string
 	// CA is the authority (PEM) that agents check this server by where it is the destination of own metrics; empty is the system's.
 	CA string
-	// Keep is how long what agents leave behind is kept. Default: DefaultKeep.
+	// Keep is how long what agents leave behind is kept.
 	Keep Keep
 	// OpAMP bounds the endpoint. Capabilities and custom capabilities are set here.
 	OpAMP opampserver.Options
@@ -80,13 +80,13 @@ type Keep struct {
 	Events time.Duration
 }
 
-// DefaultKeep keeps agents that are away for 30 days, and events too.
-var DefaultKeep = Keep{Agents: 30 * 24 * time.Hour, Events: 30 * 24 * time.Hour}
-
 const (
-	// tick is how often the conductor looks when nobody calls it, and gap how long it rests between two looks.
+	// tick is how often the conductor looks when nobody calls it. Between two looks it rests for gap, and three times as long as it
+	// looked, so that a large fleet that changes all the time has it at work for a quarter of the time.
 	tick = 500 * time.Millisecond
 	gap  = 50 * time.Millisecond
+	// maxRest is far less than the gap after which rollouts wait for agents to come back.
+	maxRest = 2 * time.Second
 	// touchEvery is how often last_seen is written, pruneEvery how often old things are deleted.
 	touchEvery = 15 * time.Second
 	pruneEvery = time.Hour
@@ -116,6 +116,9 @@ type Control struct {
 	stop   sync.Once
 	cancel context.CancelFunc
 	done   sync.WaitGroup // the conductor, and plans
+
+	// enrolling is held while a use of an enrolment token is counted, so that it is once for each agent. Taken before saving and mu.
+	enrolling sync.Mutex
 
 	// decide is held while configurations and rollouts change: one decision at a time. Taken before saving and mu.
 	decide   sync.Mutex
@@ -149,9 +152,6 @@ func New(ctx context.Context, o Options) (*Control, error) {
 	}
 	if c.now == nil {
 		c.now = time.Now
-	}
-	if c.keep == (Keep{}) {
-		c.keep = DefaultKeep
 	}
 	if err := errors.Join(c.loadAgents(ctx), c.loadWishes(ctx), c.loadComponents(ctx), c.loadDecisions(ctx)); err != nil {
 		return nil, err
@@ -192,9 +192,12 @@ func (c *Control) Handler() http.Handler { return c.opamp }
 func (c *Control) conduct(ctx context.Context) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
-	touched, pruned := c.now(), time.Time{}
+	// Nothing is deleted at the start: after a long outage all agents were away for long, and need time to come back.
+	touched, pruned := c.now(), c.now()
 	for {
+		began := time.Now()
 		c.round(ctx)
+		rest := min(max(gap, 3*time.Since(began)), maxRest)
 		if now := c.now(); now.Sub(touched) >= touchEvery {
 			touched = now
 			c.report("write when agents were seen", c.touch(ctx))
@@ -206,7 +209,7 @@ func (c *Control) conduct(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(gap):
+		case <-time.After(rest):
 		}
 		select {
 		case <-ctx.Done():

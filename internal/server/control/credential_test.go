@@ -49,11 +49,11 @@ func offeredToken(m *protobufs.ServerToAgent) string {
 func (a *testAgent) untilCredential() (token string, hash []byte) {
 	a.w.t.Helper()
 	a.w.until("a credential", func() (bool, any) {
-		m := a.poll()
-		token, hash = offeredToken(m), m.GetConnectionSettings().GetHash()
-		return token != "", nil
+		a.poll()
+		return a.token != "", a.stored().ConnectionSettings
 	})
-	return token, hash
+	token, a.token = a.token, ""
+	return token, a.tokenHash
 }
 
 func (a *testAgent) took(hash []byte) {
@@ -184,8 +184,11 @@ func TestConnections(t *testing.T) {
 	}
 
 	require.NoError(t, save(apiv1.Connection{Name: "own", Selector: "env=prod", ConnectionOffer: apiv1.ConnectionOffer{
-		OwnMetrics: &apiv1.Destination{Endpoint: "http://127.0.0.1:10/v1/metrics", Headers: map[string]string{"X-Key": Redacted}},
+		OwnMetrics: &apiv1.Destination{Endpoint: "http://127.0.0.1:9/v1/metrics", Headers: map[string]string{"X-Key": Redacted}},
 	}}))
+	require.ErrorContains(t, save(apiv1.Connection{Name: "own", ConnectionOffer: apiv1.ConnectionOffer{
+		OwnMetrics: &apiv1.Destination{Endpoint: "http://thief.example.com", Headers: map[string]string{"X-Key": Redacted}},
+	}}), "give the value again", "nobody has a secret sent elsewhere that he may not see")
 	all, err := w.Connections(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, "s3cret", all[0].OwnMetrics.Headers["X-Key"], "what came back redacted is kept")
@@ -204,4 +207,24 @@ func TestConnections(t *testing.T) {
 		require.ErrorIs(t, save(apiv1.Connection{Name: "x", ConnectionOffer: bad}), store.ErrInvalid, name)
 	}
 	require.ErrorIs(t, w.RotateCredential(t.Context(), "test", a.uid.String()), api.ErrNoTokens)
+}
+
+// Agents are offered the address at which they came: with TLS if there was any, and polled if they polled.
+func TestAddressOfOffers(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name, public string
+		header       http.Header
+		want         string
+	}{
+		{"polling", "", nil, "http://example.com/v1/opamp"},
+		{"websocket", "", http.Header{"Upgrade": {"websocket"}}, "ws://example.com/v1/opamp"},
+		{"behind TLS", "", http.Header{"Upgrade": {"websocket"}, "X-Forwarded-Proto": {"https"}}, "wss://example.com/v1/opamp"},
+		{"polling behind TLS", "", http.Header{"X-Forwarded-Proto": {"https"}}, "https://example.com/v1/opamp"},
+		{"public", "wss://a:1", http.Header{"Upgrade": {"websocket"}}, "wss://a:1/v1/opamp"},
+		{"polling a public one", "wss://a:1", nil, "https://a:1/v1/opamp"},
+	} {
+		c := &Control{publicURL: test.public}
+		require.Equal(t, test.want, c.reached(&http.Request{Host: "example.com", Header: test.header}).url, test.name)
+	}
 }

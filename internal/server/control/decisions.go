@@ -114,13 +114,8 @@ func (c *Control) step(ctx context.Context) error {
 // stepOne says whether anything but the clock changed.
 func (c *Control) stepOne(ctx context.Context, id string) (changed bool, err error) {
 	next := c.rollouts[id].Clone()
-	c.mu.Lock()
-	agents := make([]*fleet.Agent, 0, len(c.agents))
-	for _, e := range c.agents {
-		agents = append(agents, &e.agent)
-	}
-	events, changed := next.Step(c.now(), fleet.Candidates(agents, c.deployments, id))
-	c.mu.Unlock()
+	agents, deployments := c.photograph()
+	events, changed := next.Step(c.now(), fleet.Candidates(agents, deployments, id))
 	if !changed {
 		c.replace(next)
 		return false, nil
@@ -134,6 +129,19 @@ func (c *Control) stepOne(ctx context.Context, id string) (changed bool, err err
 	}
 	c.took(next)
 	return true, nil
+}
+
+// photograph returns the fleet at one moment, so that agents need not wait while a rollout thinks about it.
+func (c *Control) photograph() ([]*fleet.Agent, []fleet.Deployment) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	copies := make([]fleet.Agent, 0, len(c.agents))
+	agents := make([]*fleet.Agent, 0, len(c.agents))
+	for _, e := range c.agents {
+		copies = append(copies, e.agent)
+		agents = append(agents, &copies[len(copies)-1])
+	}
+	return agents, c.deployments
 }
 
 // replace puts a rollout in the place of the same one a moment ago, where only its clock has moved on.

@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/google/uuid"
@@ -25,6 +24,12 @@ type entry struct {
 	next  time.Time
 	tries int
 	fresh bool
+	// blank: nothing but the UID is known.
+	blank bool
+	// lost: an offer was made and not sent. Only so is it made again to an agent that does not say what became of it.
+	lost bool
+	// settledUntil is how long nothing is due unless something changes. Whoever changes what prepare looks at resets it.
+	settledUntil time.Time
 	// managed are the resources that an OpAMPBridge says it has and would delete; nil before it says.
 	managed map[string]struct{}
 	// peer is how it reached this server last, and credential the one that was made for it and that it does not use yet.
@@ -80,15 +85,17 @@ func (c *Control) arrive(r *opampserver.Report) *entry {
 	e := c.agents[r.UID]
 	previous := c.agents[r.Previous]
 	if e == nil {
-		e = &entry{uid: r.UID, agent: fleet.Agent{UID: r.UID.String(), FirstSeen: r.At}}
-		if previous != nil {
-			e.agent = previous.agent
-			e.agent.UID, e.agent.Connected, e.agent.ConnectedSince = r.UID.String(), false, time.Time{}
-		}
+		e = newEntry(r.UID, r.At)
 		c.agents[r.UID] = e
 	}
 	if previous != nil {
+		if e.blank {
+			e.succeed(previous)
+		}
 		c.drop(previous)
+	}
+	if p, _ := r.Principal.Value.(peer); p.owner != "" && p.owner != e.agent.UID {
+		e.agent.Formerly = p.owner
 	}
 	if other := c.agents[r.DuplicateOf]; other != nil {
 		other.agent.Duplicates++
@@ -97,6 +104,21 @@ func (c *Control) arrive(r *opampserver.Report) *entry {
 	}
 	return e
 }
+
+func newEntry(uid uuid.UUID, now time.Time) *entry {
+	return &entry{uid: uid, blank: true, agent: fleet.Agent{UID: uid.String(), FirstSeen: now, LastSeen: now}}
+}
+
+// succeed takes over what was known under the UID before.
+func (e *entry) succeed(previous *entry) {
+	uid, enrolment := e.agent.UID, firstOf(e.agent.Enrolment, previous.agent.Enrolment)
+	e.agent, e.managed, e.illSince, e.illTold = previous.agent, previous.managed, previous.illSince, previous.illTold
+	e.agent.UID, e.agent.Enrolment, e.agent.Connected, e.agent.ConnectedSince = uid, enrolment, false, time.Time{}
+	e.blank = false
+}
+
+// unsettle has the agent looked at again, at this time or later. The caller holds mu.
+func (e *entry) unsettle(next time.Time) { e.settledUntil, e.next = time.Time{}, next }
 
 // drop takes an agent out of the inventory. The caller holds mu.
 func (c *Control) drop(e *entry) {
@@ -117,8 +139,7 @@ func (c *Control) Gone(uid uuid.UUID, reason opampserver.Reason) {
 	e.agent.Connected, e.agent.ConnectedSince = false, time.Time{}
 	c.unsaved.agent(e)
 	switch reason {
-	case opampserver.ReasonRenamed:
-		c.drop(e)
+	case opampserver.ReasonRenamed: // it arrives under its new UID now, and takes along what is known
 	case opampserver.ReasonShutdown: // server_stopped says it for all
 	default:
 		c.tell(e, fleet.AgentDisconnected, "", string(reason))
@@ -140,11 +161,15 @@ func (c *Control) note(e fleet.Event) {
 
 // Restart is part of api.Control.
 func (c *Control) Restart(ctx context.Context, actor, uid string) error {
+	ctx, cancel := decided(ctx)
+	defer cancel()
 	e, err := c.push(uid, &opampserver.Offer{Restart: true})
 	if err != nil {
 		return err
 	}
-	return c.store.AppendEvents(ctx, fleet.Event{Time: c.now(), Actor: actor, Kind: fleet.AgentRestarted, Agent: e.agent.UID})
+	c.note(fleet.Event{Time: c.now(), Actor: actor, Kind: fleet.AgentRestarted, Agent: e.agent.UID})
+	c.report("write a restart", c.save(ctx)) // it is asked already; the event waits for a store that works
+	return nil
 }
 
 // push sends an offer that a person asked for.
@@ -158,30 +183,46 @@ func (c *Control) push(uid string, o *opampserver.Offer) (*entry, error) {
 	return e, translateError(c.opamp.Push(e.uid, o))
 }
 
-// Forget is part of api.Control.
+// Forget is part of api.Control. The row goes first: while it is there, the agent can be forgotten again.
 func (c *Control) Forget(ctx context.Context, actor, uid string) error {
+	ctx, cancel := decided(ctx)
+	defer cancel()
+	e, err := c.findAway(uid)
+	if err != nil {
+		return err
+	}
+	c.opamp.Forget(e.uid)               // not while saving is held: whoever reports is waited for, and may wait for saving
+	if err := c.save(ctx); err != nil { // the row may be older than what is known
+		return err
+	}
 	c.saving.Lock() // no write of it may come after
 	defer c.saving.Unlock()
+	if e, err = c.findAway(uid); err != nil {
+		return err
+	}
+	event := fleet.Event{Time: c.now(), Actor: actor, Kind: fleet.AgentForgotten, Agent: e.agent.UID}
+	if err := c.store.ForgetAgent(ctx, e.agent.UID, event); err != nil {
+		return err
+	}
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !e.agent.Connected { // else it has just come, and will be written
+		delete(c.agents, e.uid)
+		c.unsaved.forget(e)
+	}
+	c.wake()
+	return nil
+}
+
+// findAway returns the entry of an agent that is not connected.
+func (c *Control) findAway(uid string) (*entry, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	e, err := c.find(uid)
 	if err == nil && e.agent.Connected {
 		err = api.ErrConnected
 	}
-	if err != nil {
-		c.mu.Unlock()
-		return err
-	}
-	delete(c.agents, e.uid)
-	c.unsaved.forget(e)
-	c.mu.Unlock()
-	c.opamp.Forget(e.uid)
-	event := fleet.Event{Time: c.now(), Actor: actor, Kind: fleet.AgentForgotten, Agent: e.agent.UID}
-	err = c.store.ForgetAgent(ctx, e.agent.UID, event)
-	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrConflict) { // it was never written, or not as it is now
-		err = errors.Join(c.store.SaveAgents(ctx, store.AgentBatch{Agents: []fleet.Agent{e.agent}}), c.store.ForgetAgent(ctx, e.agent.UID, event))
-	}
-	c.wake()
-	return err
+	return e, err
 }
 
 // Desired is part of api.Control.

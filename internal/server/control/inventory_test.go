@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"runtime"
 	"testing"
 	"time"
 
@@ -45,7 +46,7 @@ func TestEverythingIsKept(t *testing.T) {
 	require.Equal(t, "# \na: 1\n---\n# raw\nb: 2\n", string(body))
 
 	a.send(&protobufs.AgentToServer{Capabilities: a.full.Capabilities, Health: &protobufs.ComponentHealth{Healthy: true}})
-	a.send(&protobufs.AgentToServer{Capabilities: a.full.Capabilities, AgentDisconnect: &protobufs.AgentDisconnect{}})
+	a.goodbye()
 	stored = a.stored()
 	require.Equal(t, fleet.Disconnected, stored.State())
 	require.Zero(t, stored.ConnectedSince)
@@ -78,13 +79,55 @@ func TestForget(t *testing.T) {
 	a.hello()
 	require.ErrorIs(t, w.Forget(t.Context(), "test", a.uid.String()), api.ErrConnected)
 	require.ErrorIs(t, w.Forget(t.Context(), "test", uuid.NewString()), store.ErrNotFound)
-	a.send(&protobufs.AgentToServer{Capabilities: a.full.Capabilities, AgentDisconnect: &protobufs.AgentDisconnect{}})
+	a.goodbye()
 	require.NoError(t, w.Forget(t.Context(), "test", a.uid.String()))
 	require.NoError(t, w.save(t.Context()))
 	_, err := w.db.Agent(t.Context(), a.uid.String())
 	require.ErrorIs(t, err, store.ErrNotFound)
 	answer := a.poll()
 	require.NotZero(t, answer.Flags&uint64(protobufs.ServerToAgentFlags_ServerToAgentFlags_ReportFullState), "as if it had never been there")
+}
+
+// An agent that comes while it is forgotten is not waited for by whoever it waits for.
+func TestForgottenWhileItComes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.release("base", "x")
+	a := w.agent(nil)
+	a.hello()
+	a.goodbye()
+	a.stored()
+	w.mu.Lock()
+	done := make(chan error, 2)
+	go func() { done <- w.Forget(context.Background(), "test", a.uid.String()) }()
+	time.Sleep(20 * time.Millisecond) // it queues for mu first
+	a.full.Capabilities |= uint64(fleet.AcceptsRestartCommand)
+	go func() { a.hello(); done <- nil }()
+	time.Sleep(20 * time.Millisecond)
+	w.mu.Unlock()
+	for range 2 {
+		select {
+		case <-done:
+		case <-time.After(10 * time.Second):
+			buffer := make([]byte, 1<<20)
+			require.Fail(t, "a deadlock", "%s", buffer[:runtime.Stack(buffer, true)])
+		}
+	}
+}
+
+// Who could not be forgotten can be forgotten again.
+func TestForgetFails(t *testing.T) {
+	t.Parallel()
+	broken := &brokenStore{}
+	w := newWorld(t, func(o *Options) { broken.Store, o.Store = o.Store, broken })
+	a := w.agent(nil)
+	a.hello()
+	a.goodbye()
+	a.stored()
+	broken.fail.Store(true)
+	require.Error(t, w.Forget(t.Context(), "test", a.uid.String()))
+	broken.fail.Store(false)
+	require.NoError(t, w.Forget(t.Context(), "test", a.uid.String()))
 }
 
 func TestRestartCommand(t *testing.T) {
@@ -98,7 +141,7 @@ func TestRestartCommand(t *testing.T) {
 	require.NoError(t, w.Restart(t.Context(), "test", a.uid.String()))
 	require.NotNil(t, a.poll().Command)
 	require.Contains(t, w.kinds(a.uid.String()), fleet.AgentRestarted)
-	a.send(&protobufs.AgentToServer{Capabilities: a.full.Capabilities, AgentDisconnect: &protobufs.AgentDisconnect{}})
+	a.goodbye()
 	require.ErrorIs(t, w.Restart(t.Context(), "test", a.uid.String()), api.ErrAway)
 	require.ErrorIs(t, w.Restart(t.Context(), "test", "nonsense"), store.ErrNotFound)
 }
@@ -155,9 +198,18 @@ func TestStoreFails(t *testing.T) {
 	require.Contains(t, w.kinds(b.uid.String()), fleet.AgentConnected, "nothing that happened meanwhile is lost")
 }
 
+var errFull = errors.New("no space left on device")
+
+func (b *brokenStore) ForgetAgent(ctx context.Context, uid string, events ...fleet.Event) error {
+	if b.fail.Load() {
+		return errFull
+	}
+	return b.Store.ForgetAgent(ctx, uid, events...)
+}
+
 func (b *brokenStore) SaveAgents(ctx context.Context, w store.AgentBatch) error {
 	if b.fail.Load() {
-		return errors.New("no space left on device")
+		return errFull
 	}
 	return b.Store.SaveAgents(ctx, w)
 }

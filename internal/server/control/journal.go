@@ -44,6 +44,7 @@ func (p *pending) isEmpty() bool { return len(p.agents) == 0 && len(p.events) ==
 
 // take returns a part of it as one write, and the entries in it.
 func (p *pending) take() (w store.AgentBatch, entries []*entry) {
+	taken := map[string]bool{} // many agents have the same one
 	for e := range p.agents {
 		if len(entries) == batch {
 			break
@@ -52,8 +53,9 @@ func (p *pending) take() (w store.AgentBatch, entries []*entry) {
 		w.Agents = append(w.Agents, e.agent)
 		delete(p.agents, e)
 		e.touched = false
-		if body := p.bodies[e.agent.EffectiveConfigHash]; body != nil {
-			w.Bodies = append(w.Bodies, body)
+		if hash := e.agent.EffectiveConfigHash; p.bodies[hash] != nil && !taken[hash] {
+			taken[hash] = true
+			w.Bodies = append(w.Bodies, p.bodies[hash])
 		}
 	}
 	w.Events, p.events = p.events, nil
@@ -89,6 +91,7 @@ func (c *Control) save(ctx context.Context) error {
 		c.mu.Unlock()
 		if err := c.store.SaveAgents(ctx, w); err != nil {
 			c.mu.Lock()
+			entries = slices.DeleteFunc(entries, func(e *entry) bool { return c.agents[e.uid] != e }) // has left the inventory since
 			c.unsaved.untake(w, entries)
 			c.mu.Unlock()
 			return err
@@ -156,6 +159,9 @@ func (c *Control) buryOne(ctx context.Context, uid string) error {
 
 // prune deletes what has been kept long enough.
 func (c *Control) prune(ctx context.Context) error {
+	if err := c.save(ctx); err != nil { // who has just come back is stored as connected, so that its row stays
+		return err
+	}
 	now := c.now()
 	var keep store.Retention
 	if c.keep.Events > 0 {

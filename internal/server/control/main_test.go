@@ -86,6 +86,9 @@ type testAgent struct {
 	offers int
 	// custom are the messages that came.
 	custom []*protobufs.CustomMessage
+	// token is the credential that it was offered last.
+	token     string
+	tokenHash []byte
 }
 
 func (w *world) agent(attributes map[string]string) *testAgent {
@@ -118,6 +121,11 @@ func (a *testAgent) poll() *protobufs.ServerToAgent {
 	return a.send(&protobufs.AgentToServer{Capabilities: a.full.Capabilities})
 }
 
+// goodbye disconnects.
+func (a *testAgent) goodbye() {
+	a.send(&protobufs.AgentToServer{Capabilities: a.full.Capabilities, AgentDisconnect: &protobufs.AgentDisconnect{}})
+}
+
 func (a *testAgent) send(m *protobufs.AgentToServer) *protobufs.ServerToAgent {
 	a.w.t.Helper()
 	m.InstanceUid, m.SequenceNum = a.uid[:], a.seq
@@ -136,6 +144,9 @@ func (a *testAgent) send(m *protobufs.AgentToServer) *protobufs.ServerToAgent {
 	require.NoError(a.w.t, proto.Unmarshal(body, &answer))
 	if answer.CustomMessage != nil {
 		a.custom = append(a.custom, answer.CustomMessage)
+	}
+	if token := offeredToken(&answer); token != "" {
+		a.token, a.tokenHash = token, answer.ConnectionSettings.Hash
 	}
 	if answer.RemoteConfig != nil {
 		a.config = answer.RemoteConfig
@@ -203,6 +214,19 @@ func (w *world) rollOut(name string, spec fleet.RolloutSpec) string {
 	return r.ID
 }
 
+// release makes a first version the released one, by an agent that comes for it and goes again.
+func (w *world) release(name, body string) {
+	w.t.Helper()
+	w.saved(name, "", body)
+	a := w.agent(nil)
+	a.hello()
+	id := w.rollOut(name, fleet.RolloutSpec{})
+	a.untilOffered()
+	a.applied()
+	w.untilRollout(id, fleet.RolloutDone)
+	a.goodbye()
+}
+
 // until waits for a condition, and shows the last state if it does not come.
 func (w *world) until(what string, condition func() (bool, any)) {
 	w.t.Helper()
@@ -241,8 +265,24 @@ func (a *testAgent) untilOffered() {
 
 func (a *testAgent) hash() string { return hex.EncodeToString(a.config.GetConfigHash()) }
 
-// brokenStore does not write agents while fail is set.
+// brokenStore does not write or delete agents while fail is set.
 type brokenStore struct {
 	store.Store
 	fail atomic.Bool
+}
+
+// blockingStore holds up a write of agents while block is set, and then fails.
+type blockingStore struct {
+	store.Store
+	block          atomic.Bool
+	entered, leave chan struct{}
+}
+
+func (b *blockingStore) SaveAgents(ctx context.Context, w store.AgentBatch) error {
+	if !b.block.Load() || len(w.Agents) == 0 {
+		return b.Store.SaveAgents(ctx, w)
+	}
+	b.entered <- struct{}{}
+	<-b.leave
+	return errFull
 }

@@ -21,6 +21,8 @@ const (
 	// waitForState is how long an agent is not offered anything whose full state was asked for: what is missing may be that it has
 	// applied the configuration, or that it failed with it.
 	waitForState = 30 * time.Second
+	// lookAgain is when an agent that has everything is looked at again if nothing changes.
+	lookAgain = time.Minute
 	// afterBusy is when an agent is looked at again for which too much was waiting.
 	afterBusy = time.Second
 )
@@ -36,6 +38,7 @@ func (c *Control) desire(e *entry) {
 	if known.DesiredHash != set.Hash {
 		e.next, e.tries = time.Time{}, 0
 	}
+	e.settledUntil = time.Time{}
 	known.DesiredHash, known.Withheld = set.Hash, withheld
 	c.unsaved.agent(e)
 	if withheld != "" && len(e.managed) > 0 {
@@ -55,7 +58,7 @@ func (c *Control) desireAll() {
 // sends it after save.
 func (c *Control) prepare(e *entry, leaving bool) *opampserver.Offer {
 	now := c.now()
-	if leaving || !e.agent.Connected || now.Before(e.next) {
+	if leaving || !e.agent.Connected || now.Before(e.next) || now.Before(e.settledUntil) {
 		return nil
 	}
 	var offer opampserver.Offer
@@ -71,9 +74,12 @@ func (c *Control) prepare(e *entry, leaving bool) *opampserver.Offer {
 	c.prepareConnection(e, &offer)
 	c.preparePackage(e, &offer)
 	if offer.RemoteConfig == nil && offer.ConnectionSettings == nil && offer.Packages == nil {
+		if e.settledUntil = now.Add(lookAgain); !e.vague.IsZero() {
+			e.settledUntil = now.Add(afterBusy)
+		}
 		return nil
 	}
-	e.fresh = false
+	e.fresh, e.lost = false, false
 	e.next = now.Add(min(firstRepeat<<min(e.tries, 10), lastRepeat))
 	e.tries++
 	c.unsaved.agent(e)
@@ -141,8 +147,12 @@ func (c *Control) offerDue(ctx context.Context) {
 func (c *Control) retry(e *entry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e.next, e.fresh = c.now().Add(afterBusy), true
+	e.unsent()
+	e.unsettle(c.now().Add(afterBusy))
 }
+
+// unsent notes that an offer was made and not sent. The caller holds mu.
+func (e *entry) unsent() { e.fresh, e.lost, e.settledUntil = true, true, time.Time{} }
 
 // Dropped is part of opampserver.Fleet: an offer was not sent.
 func (c *Control) Dropped(uid uuid.UUID, err error) {
@@ -152,7 +162,7 @@ func (c *Control) Dropped(uid uuid.UUID, err error) {
 	if e == nil {
 		return
 	}
-	e.fresh = true
+	e.unsent()
 	switch {
 	case errors.Is(err, opampserver.ErrOffline), errors.Is(err, opampserver.ErrUnknownAgent): // it is offered when it comes
 	case errors.Is(err, opampserver.ErrBusy):

@@ -45,7 +45,7 @@ func (c *Control) preparePackage(e *entry, offer *opampserver.Offer) {
 		return
 	}
 	hash := hex.EncodeToString(available.AllPackagesHash)
-	if a.PackagesReported == hash || a.PackagesOffered == hash && !a.Capabilities.Has(fleet.ReportsPackageStatuses) {
+	if a.PackagesReported == hash || a.PackagesOffered == hash && !e.lost && !a.Capabilities.Has(fleet.ReportsPackageStatuses) {
 		return
 	}
 	a.PackagesOffered = hash
@@ -149,6 +149,10 @@ func names(details *protobufs.ComponentDetails) []string {
 func (c *Control) Components(ctx context.Context, uid string) (map[string][]string, error) {
 	c.mu.Lock()
 	e, err := c.find(uid)
+	hash := ""
+	if err == nil {
+		hash = e.agent.AvailableComponentsHash
+	}
 	c.mu.Unlock()
 	if err != nil {
 		return nil, err
@@ -158,7 +162,7 @@ func (c *Control) Components(ctx context.Context, uid string) (map[string][]stri
 		return nil, err
 	}
 	for _, d := range documents {
-		if d.Name == e.agent.AvailableComponentsHash {
+		if d.Name == hash {
 			kinds := map[string][]string{}
 			return kinds, json.Unmarshal(d.Data, &kinds)
 		}

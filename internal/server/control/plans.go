@@ -84,6 +84,7 @@ func (c *Control) Plan(ctx context.Context, actor string, r apiv1.PlanRequest) (
 	c.plans[job.id] = job
 	c.unsaved.event(fleet.Event{Time: job.created, Actor: actor, Kind: fleet.PlanRequested, Configuration: r.Name, Message: job.id})
 	c.mu.Unlock()
+	c.report("write a plan", c.save(ctx))
 	c.done.Go(func() { c.ask(job, questions) })
 	return job.snapshot(), nil
 }

@@ -56,24 +56,26 @@ func (c *Control) Authenticate(r *http.Request) (opampserver.Principal, error) {
 
 // reached is the address in a request, as the agent's offers need it.
 func (c *Control) reached(r *http.Request) peer {
-	if c.publicURL != "" {
-		return peer{url: c.publicURL + opampserver.Path, base: c.publicURL}
+	upgrade := r.Header.Get("Upgrade") != ""
+	base := c.publicURL
+	if base == "" {
+		base = "ws://" + r.Host
+		// A proxy that ends TLS says so. An agent that says it falsely harms itself alone, and never loses TLS.
+		if forwarded := r.Header.Get("X-Forwarded-Proto"); r.TLS != nil || forwarded == "https" || forwarded == "wss" {
+			base = "wss://" + r.Host
+		}
 	}
-	scheme := "http"
-	if r.Header.Get("Upgrade") != "" {
-		scheme = "ws"
+	if !upgrade { // who polls goes on polling
+		base = httpBase(base)
 	}
-	if r.TLS != nil {
-		scheme += "s"
-	}
-	base := scheme + "://" + r.Host
 	return peer{url: base + opampserver.Path, base: base}
 }
 
 // Admit is part of opampserver.Fleet.
 func (c *Control) Admit(principal opampserver.Principal, uid uuid.UUID) error {
 	p, _ := principal.Value.(peer)
-	if p.owner != "" && p.owner != uid.String() {
+	former, duplicate := c.opamp.Given(uid)
+	if p.owner != "" && p.owner != uid.String() && p.owner != former.String() && !c.wasFormerly(uid, p.owner) {
 		return fmt.Errorf("this credential is for the agent %s", p.owner)
 	}
 	if p.token == nil {
@@ -85,28 +87,50 @@ func (c *Control) Admit(principal opampserver.Principal, uid uuid.UUID) error {
 	if p.token.Uses < 0 {
 		return nil
 	}
-	return c.redeem(p.token, uid)
+	if duplicate {
+		former = uuid.Nil // another agent's
+	}
+	return c.redeem(p.token, uid, former)
+}
+
+// wasFormerly says whether an agent was given its UID while it had a credential for this one.
+func (c *Control) wasFormerly(uid uuid.UUID, owner string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.agents[uid]
+	return e != nil && e.agent.Formerly == owner
 }
 
 // redeem counts the first message of an agent with an enrolment token. Its later ones, after a restart of either side too, are free.
-func (c *Control) redeem(t *store.Token, uid uuid.UUID) error {
-	c.mu.Lock()
-	defer c.mu.Unlock() // a write under the lock, but one for each agent in its life
-	if e := c.agents[uid]; e != nil && e.agent.Enrolment == t.ID {
+func (c *Control) redeem(t *store.Token, uid, former uuid.UUID) error {
+	c.enrolling.Lock()
+	defer c.enrolling.Unlock()
+	if c.hasEnrolled(t, uid) || c.hasEnrolled(t, former) {
 		return nil
 	}
-	if err := c.auth.Redeem(context.Background(), *t); err != nil {
+	ctx, cancel := decided(context.Background())
+	defer cancel()
+	if err := c.auth.Redeem(ctx, *t); err != nil {
 		return err
 	}
+	c.mu.Lock()
 	e := c.agents[uid]
 	if e == nil {
-		now := c.now()
-		e = &entry{uid: uid, agent: fleet.Agent{UID: uid.String(), FirstSeen: now, LastSeen: now}}
+		e = newEntry(uid, c.now())
 		c.agents[uid] = e
 	}
 	e.agent.Enrolment = t.ID
 	c.unsaved.agent(e)
+	c.mu.Unlock()
+	c.report("write an enrolment", c.save(ctx)) // at once: a use that is counted for nobody locks the agent out
 	return nil
+}
+
+func (c *Control) hasEnrolled(t *store.Token, uid uuid.UUID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.agents[uid]
+	return e != nil && e.agent.Enrolment == t.ID
 }
 
 // enrol gives an agent that came with an enrolment token a credential of its own, and ends what its own credential replaces.
@@ -120,7 +144,7 @@ func (c *Control) enrol(ctx context.Context, e *entry) {
 	if token != nil {
 		e.greeted = token.ID
 	}
-	wants := c.credentials && token != nil && token.Agent == "" && e.credential == nil &&
+	wants := c.credentials && token != nil && token.Agent != e.agent.UID && e.credential == nil &&
 		e.agent.Capabilities.Has(fleet.AcceptsOpAMPConnectionSettings)
 	c.mu.Unlock()
 	switch {

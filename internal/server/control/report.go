@@ -22,6 +22,12 @@ func (c *Control) Report(ctx context.Context, r *opampserver.Report) opampserver
 	}
 	c.mu.Lock()
 	e := c.arrive(r)
+	if e.blank && !r.New { // forgotten here, and remembered by the endpoint, which tells of changes only
+		all := *r
+		all.New, all.Introduced, all.Changed = true, !r.Incomplete, ^opampserver.Parts(0)
+		r, u = &all, translate(&all)
+	}
+	e.blank = false
 	c.connect(e, r)
 	c.update(e, r, u)
 	offer := c.prepare(e, r.Leaving)
@@ -30,7 +36,10 @@ func (c *Control) Report(ctx context.Context, r *opampserver.Report) opampserver
 	c.enrol(ctx, e)
 	if r.CertificateRequest != nil {
 		certificate, problem := c.certify(e, r.CertificateRequest.Csr)
-		if problem != "" {
+		if problem != "" { // nothing goes along with it
+			if offer != nil {
+				c.retry(e)
+			}
 			return opampserver.Reply{BadRequest: problem}
 		}
 		if offer == nil {
@@ -56,15 +65,21 @@ func (c *Control) connect(e *entry, r *opampserver.Report) {
 	a := &e.agent
 	a.LastSeen, e.touched = r.At, true
 	if r.New || r.Reconnected {
-		e.next, e.tries, e.fresh = r.At, 0, true
+		e.unsettle(r.At)
+		e.tries, e.fresh = 0, true
+	}
+	before := e.peer
+	if e.peer, _ = r.Principal.Value.(peer); e.peer.base != before.base || e.peer.certificate != before.certificate {
+		e.settledUntil = time.Time{}
 	}
 	if r.Restarted { // it may know of nothing that was sent before
-		e.next, e.tries = r.At, 0
+		e.unsettle(r.At)
+		e.tries = 0
 	}
-	e.peer, _ = r.Principal.Value.(peer)
 	switch {
+	case !r.Incomplete && !e.vague.IsZero():
+		e.vague, e.settledUntil = time.Time{}, time.Time{}
 	case !r.Incomplete:
-		e.vague = time.Time{}
 	case e.vague.IsZero():
 		e.vague = r.At
 	}
@@ -89,12 +104,21 @@ func (c *Control) update(e *entry, r *opampserver.Report, u *update) {
 		changed |= opampserver.PartComponents | opampserver.PartHealth | opampserver.PartRemoteConfigStatus | opampserver.PartPackageStatuses |
 			opampserver.PartConnectionSettingsStatus | opampserver.PartCustomCapabilities
 	}
+	if changed != 0 || u.body != nil {
+		e.settledUntil = time.Time{}
+	}
 	if u.body != nil {
-		a.EffectiveConfigHash = u.bodyHash
-		c.unsaved.bodies[u.bodyHash] = u.body
+		if a.EffectiveConfigHash != u.bodyHash { // else it is stored, or waits for that
+			a.EffectiveConfigHash = u.bodyHash
+			c.unsaved.bodies[u.bodyHash] = u.body
+			c.unsaved.agent(e)
+		}
 		if a.IsBridge() || u.isBridge {
 			e.managed = u.managed
 		}
+	}
+	if u.body == nil && r.Changed.Has(opampserver.PartEffectiveConfig) { // a new process that does not say yet
+		e.managed = nil
 	}
 	if changed == 0 {
 		return
@@ -225,8 +249,11 @@ func (c *Control) askFor(e *entry, r *opampserver.Report, offer **opampserver.Of
 		!c.explained(e.agent.AvailableComponentsHash) {
 		add(opampserver.Offer{Components: true})
 	}
+	if r.New && r.EffectiveConfig == nil && r.State.EffectiveConfigHash != "" {
+		add(opampserver.Offer{FullState: true})
+	}
 	if e.agent.IsBridge() {
-		if e.managed == nil && r.Introduced {
+		if e.managed == nil && (r.Introduced || r.Changed.Has(opampserver.PartEffectiveConfig)) && !r.Incomplete {
 			add(opampserver.Offer{FullState: true})
 		}
 		if uid := c.sameBridge(e); uid != uuid.Nil {

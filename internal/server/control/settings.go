@@ -98,35 +98,38 @@ func heartbeat(s *apiv1.OpAMPSettings) (time.Duration, error) {
 	return time.ParseDuration(s.HeartbeatInterval)
 }
 
-// restoreSecrets puts what is stored in the place of what was redacted.
+// restoreSecrets puts what is stored in the place of what was redacted, if it goes where it went before: who may not see a secret must
+// not be able to have it sent to himself.
 func restoreSecrets(v, before *apiv1.Connection) error {
 	var errs []error
-	restore := func(what string, headers, stored map[string]string) {
+	restore := func(what string, headers, stored map[string]string, moved bool) {
 		for k, value := range headers {
-			if value != Redacted {
-				continue
-			}
-			if old, found := stored[k]; found {
-				headers[k] = old
-			} else {
+			old, found := stored[k]
+			switch {
+			case value != Redacted:
+			case !found:
 				errs = append(errs, fmt.Errorf("%s.headers.%s: %s stands for a value that is stored, and none is", what, k, Redacted))
+			case moved:
+				errs = append(errs, fmt.Errorf("%s.headers.%s: the endpoint is another one: give the value again", what, k))
+			default:
+				headers[k] = old
 			}
 		}
 	}
 	if v.OpAMP != nil {
-		var stored map[string]string
+		stored := &apiv1.OpAMPSettings{}
 		if before.OpAMP != nil {
-			stored = before.OpAMP.Headers
+			stored = before.OpAMP
 		}
-		restore("opamp", v.OpAMP.Headers, stored)
+		restore("opamp", v.OpAMP.Headers, stored.Headers, stored.Endpoint != v.OpAMP.Endpoint || stored.CA != v.OpAMP.CA)
 	}
 	old := destinations(&before.ConnectionOffer)
 	for name, d := range destinations(&v.ConnectionOffer) {
-		var stored map[string]string
+		stored := &apiv1.Destination{}
 		if old[name] != nil {
-			stored = old[name].Headers
+			stored = old[name]
 		}
-		restore(name, d.Headers, stored)
+		restore(name, d.Headers, stored.Headers, stored.Endpoint != d.Endpoint || stored.CA != d.CA)
 	}
 	return errors.Join(errs...)
 }

@@ -190,10 +190,12 @@ func packageStatuses(s *protobufs.PackageStatuses) []fleet.PackageStatus {
 }
 
 // effectiveConfig is the one file as it is, or all of them as documents, each headed by its key. managed are the resources of an
-// OpAMPBridge among them.
+// OpAMPBridge among them; nil if it names no files, not even none.
 func effectiveConfig(c *protobufs.EffectiveConfig) (body []byte, managed map[string]struct{}) {
 	files := c.GetConfigMap().GetConfigMap()
-	managed = map[string]struct{}{}
+	if c.GetConfigMap() != nil {
+		managed = map[string]struct{}{}
+	}
 	var b bytes.Buffer
 	for i, name := range slices.Sorted(maps.Keys(files)) {
 		content := files[name].GetBody()

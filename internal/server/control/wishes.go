@@ -29,14 +29,20 @@ type wish[T any] struct {
 	value    T
 }
 
-// loadWishes reads what is stored. It is called before anything else happens.
-func (c *Control) loadWishes(ctx context.Context) (err error) {
-	c.connections, err = readWishes(ctx, c.store, kindConnection, func(v apiv1.Connection) (string, int, string) { return v.Name, v.Priority, v.Selector })
+// loadWishes reads what is stored. The caller holds decide, or nothing else has happened yet.
+func (c *Control) loadWishes(ctx context.Context) error {
+	connections, err := readWishes(ctx, c.store, kindConnection, func(v apiv1.Connection) (string, int, string) { return v.Name, v.Priority, v.Selector })
 	if err != nil {
 		return err
 	}
-	c.packageOffers, err = readWishes(ctx, c.store, kindPackage, func(v apiv1.PackageOffer) (string, int, string) { return v.Name, v.Priority, v.Selector })
-	return err
+	packageOffers, err := readWishes(ctx, c.store, kindPackage, func(v apiv1.PackageOffer) (string, int, string) { return v.Name, v.Priority, v.Selector })
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.connections, c.packageOffers = connections, packageOffers
+	return nil
 }
 
 func readWishes[T any](ctx context.Context, s store.Store, kind string, of func(T) (name string, priority int, selector string)) ([]wish[T], error) {
@@ -87,13 +93,14 @@ func (c *Control) changeWishes(ctx context.Context, change func(context.Context)
 	if err := change(ctx); err != nil {
 		return err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if err := c.loadWishes(ctx); err != nil {
 		return err
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for _, e := range c.agents {
-		e.next, e.tries = c.now(), 0
+		e.unsettle(c.now())
+		e.tries = 0
 	}
 	c.wake()
 	return nil

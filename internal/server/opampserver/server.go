@@ -161,6 +161,15 @@ func (s *Server) find(uid uuid.UUID) *agent {
 	return s.agents[uid]
 }
 
+// Given says to which agent uid was given, while it is not used yet; zero if to none. A duplicate keeps the one it has, and another
+// agent that speaks under it takes uid.
+func (s *Server) Given(uid uuid.UUID) (to uuid.UUID, duplicate bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	given := s.assigned[uid]
+	return given.by, given.duplicate
+}
+
 // Shutdown refuses what is new and closes all connections with Close frames, spread over Options.Drain, so that the agents do
 // not come back all at once. When ctx ends first, the rest are cut off, and its error is returned. It may be called twice.
 func (s *Server) Shutdown(ctx context.Context) error {
