@@ -106,6 +106,9 @@ func remoteConfig(set fleet.DesiredSet) *protobufs.AgentRemoteConfig {
 	return &protobufs.AgentRemoteConfig{Config: &protobufs.AgentConfigMap{ConfigMap: files}, ConfigHash: hash}
 }
 
+// atOnce is how many offers are written before the first of them is sent: what agents say meanwhile is written behind them.
+const atOnce = 10_000
+
 // offerDue sends all offers that are due. They are written before they are sent.
 func (c *Control) offerDue(ctx context.Context) {
 	type due struct {
@@ -120,7 +123,7 @@ func (c *Control) offerDue(ctx context.Context) {
 			if offer := c.prepare(e, false); offer != nil {
 				list = append(list, due{e, offer})
 			}
-			if len(list) == batch {
+			if len(list) == atOnce {
 				break
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unique"
 
 	"github.com/open-telemetry/opamp-go/protobufs"
 
@@ -91,6 +92,9 @@ func text(s string) string {
 	return strings.Clone(strings.ToValidUTF8(s, "\uFFFD"))
 }
 
+// shared is text of which a fleet has few: all agents have the same copy.
+func shared(s string) string { return unique.Make(text(s)).Value() }
+
 func status(name, prefix string) fleet.Status {
 	s := fleet.Status(strings.TrimPrefix(name, prefix))
 	if s != fleet.Applied && s != fleet.Applying && s != fleet.Failed {
@@ -111,7 +115,7 @@ func attributes(list []*protobufs.KeyValue) map[string]string {
 			encoded, _ := json.Marshal(anyValue(kv.Value, maxDepth)) // made of what JSON has
 			value = string(encoded)
 		}
-		m[text(kv.Key)] = text(value)
+		m[shared(kv.Key)] = shared(value)
 	}
 	return m
 }
@@ -149,7 +153,7 @@ func anyValue(v *protobufs.AnyValue, depth int) any {
 
 func health(h *protobufs.ComponentHealth, depth int, left *int) fleet.Health {
 	out := fleet.Health{
-		Healthy: h.Healthy, Status: text(h.Status), LastError: text(h.LastError),
+		Healthy: h.Healthy, Status: shared(h.Status), LastError: text(h.LastError),
 		StartTime: unixNano(h.StartTimeUnixNano), StatusTime: unixNano(h.StatusTimeUnixNano),
 	}
 	if depth == 0 || len(h.ComponentHealthMap) == 0 {
@@ -161,7 +165,7 @@ func health(h *protobufs.ComponentHealth, depth int, left *int) fleet.Health {
 			break
 		}
 		if child := h.ComponentHealthMap[name]; child != nil {
-			out.Components[text(name)] = health(child, depth-1, left)
+			out.Components[shared(name)] = health(child, depth-1, left)
 		}
 	}
 	return out
