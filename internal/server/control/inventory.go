@@ -17,6 +17,8 @@ import (
 type entry struct {
 	uid   uuid.UUID
 	agent fleet.Agent
+	// components are those of agent.Health.
+	components tree
 	// touched: LastSeen is newer than the store's.
 	touched bool
 	// next is when the desired set may be offered again, tries how often it was, and fresh that it must be on this connection, since
@@ -56,6 +58,9 @@ func (c *Control) loadAgents(ctx context.Context) error {
 			return err
 		}
 		e := &entry{uid: uid, agent: a}
+		if a.Health != nil {
+			e.setHealth(a.Health, fold(a.Health.Components))
+		}
 		if a.Unhealthy() {
 			e.illSince, e.illTold = a.LastSeen, true
 		}
@@ -112,7 +117,8 @@ func newEntry(uid uuid.UUID, now time.Time) *entry {
 // succeed takes over what was known under the UID before.
 func (e *entry) succeed(previous *entry) {
 	uid, enrolment := e.agent.UID, firstOf(e.agent.Enrolment, previous.agent.Enrolment)
-	e.agent, e.managed, e.illSince, e.illTold = previous.agent, previous.managed, previous.illSince, previous.illTold
+	e.agent, e.components, e.managed = previous.agent, previous.components, previous.managed
+	e.illSince, e.illTold = previous.illSince, previous.illTold
 	e.agent.UID, e.agent.Enrolment, e.agent.Connected, e.agent.ConnectedSince = uid, enrolment, false, time.Time{}
 	e.blank = false
 }

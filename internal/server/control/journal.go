@@ -42,8 +42,8 @@ func (p *pending) event(e fleet.Event) {
 
 func (p *pending) isEmpty() bool { return len(p.agents) == 0 && len(p.events) == 0 }
 
-// take returns a part of it as one write, and the entries in it.
-func (p *pending) take() (w store.AgentBatch, entries []*entry) {
+// take returns a part of it as one write, the entries in it, and the health of their components.
+func (p *pending) take() (w store.AgentBatch, entries []*entry, trees []tree) {
 	taken := map[string]bool{} // many agents have the same one
 	for e := range p.agents {
 		if len(entries) == batch {
@@ -51,6 +51,7 @@ func (p *pending) take() (w store.AgentBatch, entries []*entry) {
 		}
 		entries = append(entries, e)
 		w.Agents = append(w.Agents, e.agent)
+		trees = append(trees, e.components)
 		delete(p.agents, e)
 		e.touched = false
 		if hash := e.agent.EffectiveConfigHash; p.bodies[hash] != nil && !taken[hash] {
@@ -62,7 +63,7 @@ func (p *pending) take() (w store.AgentBatch, entries []*entry) {
 	if len(p.agents) == 0 {
 		clear(p.bodies)
 	}
-	return w, entries
+	return w, entries, trees
 }
 
 // untake puts a write that failed back.
@@ -87,8 +88,11 @@ func (c *Control) save(ctx context.Context) error {
 			c.mu.Unlock()
 			return nil
 		}
-		w, entries := c.unsaved.take()
+		w, entries, trees := c.unsaved.take()
 		c.mu.Unlock()
+		for i := range w.Agents {
+			w.Agents[i] = whole(w.Agents[i], trees[i])
+		}
 		if err := c.store.SaveAgents(ctx, w); err != nil {
 			c.mu.Lock()
 			entries = slices.DeleteFunc(entries, func(e *entry) bool { return c.agents[e.uid] != e }) // has left the inventory since

@@ -128,7 +128,7 @@ func (c *Control) update(e *entry, r *opampserver.Report, u *update) {
 	}
 	again := c.describe(a, u, changed)
 	if changed.Has(opampserver.PartHealth) {
-		c.health(e, u.health)
+		c.health(e, u)
 	}
 	if changed.Has(opampserver.PartRemoteConfigStatus) {
 		c.remoteConfigStatus(e, r, u)
@@ -160,16 +160,19 @@ func (c *Control) describe(a *fleet.Agent, u *update, changed opampserver.Parts)
 		a.CustomCapabilities = slices.Clone(u.custom)
 	}
 	if changed.Has(opampserver.PartComponents) {
-		a.AvailableComponentsHash = u.components
+		a.AvailableComponentsHash = u.componentsHash
 	}
 	return again
 }
 
 // health takes up the health tree, and tells when the whole agent changes sides. The caller holds mu.
-func (c *Control) health(e *entry, h *fleet.Health) {
+func (c *Control) health(e *entry, u *update) {
 	a := &e.agent
-	if a.Health = h; h != nil && a.IsBridge() {
-		a.Health = bridgeHealth(h)
+	if h := u.health; h != nil && a.IsBridge() {
+		h = bridgeHealth(h)
+		e.setHealth(h, fold(h.Components))
+	} else {
+		e.setHealth(h, u.components)
 	}
 	switch {
 	case !a.Unhealthy():

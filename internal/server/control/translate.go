@@ -34,8 +34,9 @@ type update struct {
 	isBridge                    bool
 	capabilities                fleet.Capabilities
 	custom                      []string
-	components                  string
+	componentsHash              string
 	health                      *fleet.Health
+	components                  tree
 	configHash                  string
 	configStatus                fleet.Status
 	configError                 string
@@ -54,7 +55,7 @@ func translate(r *opampserver.Report) *update {
 	s := &r.State
 	u := &update{
 		capabilities: fleet.Capabilities(s.Capabilities), custom: s.CustomCapabilities,
-		components: hex.EncodeToString([]byte(s.ComponentsHash)), configStatus: fleet.Unset, connectionStatus: fleet.Unset,
+		componentsHash: hex.EncodeToString([]byte(s.ComponentsHash)), configStatus: fleet.Unset, connectionStatus: fleet.Unset,
 	}
 	everything := r.New || r.Introduced
 	if d := s.Description; d != nil && (everything || r.Changed.Has(opampserver.PartDescription)) {
@@ -64,7 +65,7 @@ func translate(r *opampserver.Report) *update {
 	if h := s.Health; h != nil && (everything || r.Changed.Has(opampserver.PartHealth)) {
 		left := maxHealth
 		tree := health(h, maxDepth, &left)
-		u.health = &tree
+		u.health, u.components = &tree, fold(tree.Components)
 	}
 	if c := s.RemoteConfigStatus; c != nil {
 		u.configHash, u.configError = hex.EncodeToString(c.LastRemoteConfigHash), text(c.ErrorMessage)
