@@ -12,13 +12,11 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/open-telemetry/opamp-go/protobufs"
 
 	"github.com/collie-otel/collie/internal/apiv1"
 	"github.com/collie-otel/collie/internal/fleet"
 	"github.com/collie-otel/collie/internal/plan"
 	"github.com/collie-otel/collie/internal/server/api"
-	"github.com/collie-otel/collie/internal/server/opampserver"
 	"github.com/collie-otel/collie/internal/server/store"
 )
 
@@ -28,13 +26,6 @@ const (
 	maxRunning = 4
 	// keepPlan is how long a plan is kept after its end.
 	keepPlan = time.Hour
-	// asked bounds the questions without an answer yet, so that neither the server nor a gateway is flooded.
-	asked = 256
-	// answerLimit is how long an agent may take over WebSocket; over HTTP it is asked with its next poll.
-	answerLimit     = 15 * time.Second
-	answerLimitHTTP = 75 * time.Second
-	// askAgainAfter is when an agent is asked again that was busy.
-	askAgainAfter = time.Second
 )
 
 // planJob is one plan. Its goroutine asks and waits; answers come from the agents' connections.
@@ -52,17 +43,6 @@ type planJob struct {
 type planAnswer struct {
 	uid    string
 	answer plan.Answer
-}
-
-// question is what one agent is asked.
-type question struct {
-	uid   uuid.UUID
-	http  bool
-	files map[string]string
-	// due is when the next thing happens: the question, or giving up on the answer.
-	due   time.Time
-	asked bool
-	until time.Time // busy agents are asked again until then
 }
 
 // Plan is part of api.Control.
@@ -266,103 +246,4 @@ func (j *planJob) set(uid uuid.UUID, outcome, message string) {
 	defer j.mu.Unlock()
 	a := j.agents[uid.String()]
 	a.Outcome, a.Message = outcome, message
-}
-
-// ask asks all questions, asked at a time, and waits for the answers.
-func (c *Control) ask(job *planJob, questions []*question) {
-	defer close(job.done)
-	defer func() {
-		job.mu.Lock()
-		defer job.mu.Unlock()
-		job.finished = c.now()
-	}()
-	open := map[string]*question{} // asked or to be asked again
-	ticker := time.NewTicker(100 * time.Millisecond)
-	defer ticker.Stop()
-	for len(questions) > 0 || len(open) > 0 {
-		for len(questions) > 0 && len(open) < asked {
-			q := questions[0]
-			questions = questions[1:]
-			q.until = c.now().Add(q.limit())
-			if c.put(job, q) {
-				open[q.uid.String()] = q
-			}
-		}
-		select {
-		case <-c.ending:
-			return
-		case a := <-job.answers:
-			if q := open[a.uid]; q != nil && c.answered(job, q, a.answer) {
-				delete(open, a.uid)
-			}
-		case <-ticker.C:
-			for uid, q := range open {
-				if c.overdue(job, q) {
-					delete(open, uid)
-				}
-			}
-		}
-	}
-}
-
-func (q *question) limit() time.Duration {
-	if q.http {
-		return answerLimitHTTP
-	}
-	return answerLimit
-}
-
-// put asks, and says whether an answer will come.
-func (c *Control) put(job *planJob, q *question) bool {
-	data, err := json.Marshal(plan.Request{ID: job.id + ":" + q.uid.String(), Files: q.files})
-	if err == nil && len(data) > plan.MaxMessage {
-		job.set(q.uid, apiv1.OutcomeCannotTell, fmt.Sprintf("the question would have %d bytes; the limit is %d", len(data), plan.MaxMessage))
-		return false
-	}
-	if err == nil {
-		err = c.opamp.Push(q.uid, &opampserver.Offer{CustomMessage: &protobufs.CustomMessage{Capability: plan.Capability, Type: plan.TypePlan, Data: data}})
-	}
-	if errors.Is(err, opampserver.ErrBusy) {
-		q.asked, q.due = false, c.now().Add(askAgainAfter)
-		return true
-	}
-	if err != nil {
-		job.set(q.uid, apiv1.OutcomeCannotTell, "cannot be asked: "+err.Error())
-		return false
-	}
-	q.asked, q.due = true, c.now().Add(q.limit())
-	return true
-}
-
-// answered notes an answer, and says whether it is the last word.
-func (c *Control) answered(job *planJob, q *question, a plan.Answer) bool {
-	if a.Outcome == plan.Busy && c.now().Before(q.until) {
-		q.asked, q.due = false, c.now().Add(askAgainAfter)
-		return false
-	}
-	job.mu.Lock()
-	defer job.mu.Unlock()
-	entry := job.agents[q.uid.String()]
-	entry.Message, entry.Truncated = text(a.Message), a.Truncated
-	switch a.Outcome {
-	case plan.Accepted:
-		entry.Outcome, entry.Diff = apiv1.OutcomeAccepted, strings.ToValidUTF8(a.Diff, "\uFFFD")
-	case plan.Refused:
-		entry.Outcome, entry.Stage = apiv1.OutcomeRefused, strings.ReplaceAll(text(a.Stage), " ", "_")
-	default:
-		entry.Outcome, entry.Message = apiv1.OutcomeCannotTell, firstOf(entry.Message, "answered "+text(string(a.Outcome)))
-	}
-	return true
-}
-
-// overdue asks again who was busy, and gives up on who does not answer.
-func (c *Control) overdue(job *planJob, q *question) (over bool) {
-	switch {
-	case c.now().Before(q.due):
-		return false
-	case !q.asked:
-		return !c.put(job, q)
-	}
-	job.set(q.uid, apiv1.OutcomeCannotTell, "did not answer within "+q.limit().String())
-	return true
 }
