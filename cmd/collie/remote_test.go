@@ -202,3 +202,14 @@ func TestColoursKeepColumnsAligned(t *testing.T) {
 	}
 	require.Equal(t, plain, strings.ReplaceAll(stripped, "\x1b[0m", ""))
 }
+
+func TestRolesAreShownWhereThereAreAny(t *testing.T) {
+	t.Parallel()
+	agents := exampleAgents()
+	require.NotContains(t, agentsTable(agents, false, time.Now()), "ROLE")
+	agents[0].NonIdentifyingAttributes = map[string]string{attributeRole: "gateway"}
+	table := strings.Split(agentsTable(agents, false, time.Now()), "\n")
+	require.Regexp(t, `^NAME +ROLE +UID`, table[0])
+	require.Contains(t, table[1], " gateway ")
+	require.Regexp(t, `^\S+ +- +\S{36}`, table[2])
+}

@@ -13,22 +13,31 @@ import (
 // maxErrorText is how much of an error is shown in a table.
 const maxErrorText = 100
 
-// agentsTable lists agents; the column of errors is there if one has any.
+// attributeRole is what the shipped configurations of managed Collectors say they are for.
+const attributeRole = "collie.role"
+
+// agentsTable lists agents; the columns of roles and of errors are there if one has any.
 func agentsTable(agents []apiv1.Agent, p palette, now time.Time) string {
 	if len(agents) == 0 {
 		return ""
 	}
 	ailing := slices.ContainsFunc(agents, func(a apiv1.Agent) bool { return agentError(a) != "" })
-	header := []string{"NAME", "UID", p.header("STATE"), "VERSION", "CONFIG", "TRANSPORT", "SEEN"}
+	roles := slices.ContainsFunc(agents, func(a apiv1.Agent) bool { return a.NonIdentifyingAttributes[attributeRole] != "" })
+	header := []string{"NAME"}
+	if roles {
+		header = append(header, "ROLE")
+	}
+	header = append(header, "UID", p.header("STATE"), "VERSION", "CONFIG", "TRANSPORT", "SEEN")
 	if ailing {
 		header = append(header, "ERROR")
 	}
 	t := newTable(header...)
 	for _, a := range agents {
-		cells := []string{
-			named(agentName(a)), named(a.InstanceUID), p.state(a.State), orDash(a.Version), configWord(a), orDash(a.Transport),
-			age(a.LastSeen, now),
+		cells := []string{named(agentName(a))}
+		if roles {
+			cells = append(cells, orDash(a.NonIdentifyingAttributes[attributeRole]))
 		}
+		cells = append(cells, named(a.InstanceUID), p.state(a.State), orDash(a.Version), configWord(a), orDash(a.Transport), age(a.LastSeen, now))
 		if ailing {
 			cells = append(cells, cut(agentError(a), maxErrorText))
 		}
