@@ -32,6 +32,7 @@ UID is an agent's instance UID, a beginning of it that no other has, or a host.n
 		r.agentCommand("get", "Show an agent", true, getAgent),
 		newAgentsConfigCommand(r),
 		newAgentsEventsCommand(r),
+		r.agentCommand("components", "Show what an agent's binary contains", true, showComponents),
 		r.agentCommand("throughput", "Show what an agent took in and sent in the last hour", true, showThroughput),
 		r.agentCommand("restart", "Ask an agent to restart", false, restartAgent),
 		r.agentCommand("rotate", "Give an agent a new credential", false, rotateAgent),
@@ -67,6 +68,17 @@ func getAgent(ctx context.Context, c *session, uid string) error {
 		return err
 	}
 	return c.show(agent, func(p palette, now time.Time) string { return agentTable(agent, p, now) })
+}
+
+func showComponents(ctx context.Context, c *session, uid string) error {
+	components, err := c.client.Components(ctx, uid)
+	if client.IsStatus(err, http.StatusNotFound) {
+		return fmt.Errorf("%s has not said what it contains: agents with the capability ReportsAvailableComponents do (%w)", uid, err)
+	}
+	if err != nil {
+		return err
+	}
+	return c.show(components, func(palette, time.Time) string { return componentsTable(components) })
 }
 
 func showThroughput(ctx context.Context, c *session, uid string) error {

@@ -31,6 +31,7 @@ func newAgentsListCommand(r *remote) *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVarP(&f.query.Selector, "selector", "l", "", "only agents whose attributes match this label `selector`")
+	flags.BoolVar(&f.query.Hidden, "hidden", false, "also agents that have been away for long")
 	flags.StringVar(&f.query.State, "state", "", "only agents of this `state`")
 	flags.StringVarP(&f.query.Text, "query", "q", "", "only agents with this `text` in their UID or attributes")
 	flags.BoolVarP(&f.watch, "watch", "w", false, "go on until Ctrl-C")

@@ -206,6 +206,15 @@ func attributeTable(title string, attributes map[string]string) string {
 	return "\n" + t.String()
 }
 
+// componentsTable has a line for each kind.
+func componentsTable(c apiv1.Components) string {
+	t := newTable("KIND", "TYPES")
+	for _, kind := range slices.Sorted(maps.Keys(c.Kinds)) {
+		t.row(named(kind), named(strings.Join(c.Kinds[kind], ", ")))
+	}
+	return t.String()
+}
+
 // bars draw a series on one line.
 var bars = []rune("▁▂▃▄▅▆▇█")
 

@@ -118,6 +118,12 @@ type Events struct {
 	NextCursor string `json:"next_cursor"`
 }
 
+// Components is what an agent's binary contains, as GET /agents/{uid}/components answers: component types by kind, such as receivers.
+type Components struct {
+	Hash  string              `json:"hash"`
+	Kinds map[string][]string `json:"kinds"`
+}
+
 // Series is an agent's own telemetry of the last hour, as GET /agents/{uid}/throughput answers: the points are one Interval
 // apart, the oldest first, and a missing one is null.
 type Series struct {

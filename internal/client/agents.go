@@ -18,6 +18,8 @@ type AgentQuery struct {
 	// Limit is the size of a page, 0 for the server's own.
 	Limit  int
 	Cursor string
+	// Hidden takes agents in that have been away for long.
+	Hidden bool
 }
 
 func (q AgentQuery) values() url.Values {
@@ -25,6 +27,9 @@ func (q AgentQuery) values() url.Values {
 	set(v, "selector", q.Selector)
 	set(v, "state", q.State)
 	set(v, "q", q.Text)
+	if q.Hidden {
+		v.Set("hidden", "true")
+	}
 	return v
 }
 
@@ -88,6 +93,13 @@ func (c *Client) EffectiveConfig(ctx context.Context, uid string) (string, error
 func (c *Client) DesiredConfig(ctx context.Context, uid string) (apiv1.DesiredConfig, error) {
 	var answer apiv1.DesiredConfig
 	_, err := c.send(ctx, request{method: http.MethodGet, path: []string{"agents", uid, "desired-config"}}, &answer)
+	return answer, err
+}
+
+// Components returns what an agent's binary contains.
+func (c *Client) Components(ctx context.Context, uid string) (apiv1.Components, error) {
+	var answer apiv1.Components
+	_, err := c.send(ctx, request{method: http.MethodGet, path: []string{"agents", uid, "components"}}, &answer)
 	return answer, err
 }
 

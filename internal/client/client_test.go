@@ -60,6 +60,7 @@ func TestEachMethodHasItsRoute(t *testing.T) {
 		"GET /api/v1/agents/u":                    func() error { _, err := c.Agent(ctx, "u"); return err },
 		"GET /api/v1/agents/u/effective-config":   func() error { _, err := c.EffectiveConfig(ctx, "u"); return err },
 		"GET /api/v1/agents/u/desired-config":     func() error { _, err := c.DesiredConfig(ctx, "u"); return err },
+		"GET /api/v1/agents/u/components":         func() error { _, err := c.Components(ctx, "u"); return err },
 		"GET /api/v1/agents/u/throughput":         func() error { _, err := c.Throughput(ctx, "u"); return err },
 		"DELETE /api/v1/agents/u":                 func() error { return c.Forget(ctx, "u") },
 		"POST /api/v1/agents/u/restart":           func() error { return c.Restart(ctx, "u") },

@@ -118,6 +118,18 @@ func (a *API) desiredConfig(w http.ResponseWriter, r *request) error {
 	return writeJSON(w, http.StatusOK, fromDesired(set))
 }
 
+func (a *API) components(w http.ResponseWriter, r *request) error {
+	uid, err := r.uid()
+	if err != nil {
+		return err
+	}
+	components, err := a.control.Components(r.Context(), uid)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, components)
+}
+
 func (a *API) throughput(w http.ResponseWriter, r *request) error {
 	uid, err := r.uid()
 	if err != nil {

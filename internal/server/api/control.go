@@ -33,6 +33,9 @@ type Control interface {
 	// Desired is what an agent should run now. store.ErrNotFound.
 	Desired(ctx context.Context, uid string) (fleet.DesiredSet, error)
 
+	// Components are what an agent's binary contains. store.ErrNotFound if it has not said.
+	Components(ctx context.Context, uid string) (apiv1.Components, error)
+
 	// SaveConfiguration appends a version, as store.SaveVersion does. Nothing reaches an agent by it.
 	SaveConfiguration(ctx context.Context, actor string, v fleet.Version, expected int) (fleet.Version, error)
 	// DeleteConfiguration deletes it and takes it from the agents that have it. store.ErrConflict while a rollout of it is unfinished.

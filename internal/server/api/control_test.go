@@ -221,6 +221,10 @@ func (c *fakeControl) DeletePackageOffer(_ context.Context, actor, name string) 
 	return c.called(actor, "delete offer "+name)
 }
 
+func (c *fakeControl) Components(context.Context, string) (apiv1.Components, error) {
+	return apiv1.Components{Hash: "01", Kinds: map[string][]string{"receivers": {"otlp"}}}, c.failing("components")
+}
+
 func (c *fakeControl) Throughput(context.Context, string) (apiv1.Series, error) {
 	return c.series, c.failing("throughput")
 }

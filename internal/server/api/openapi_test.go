@@ -97,7 +97,7 @@ func TestDocumentHasTheTypes(t *testing.T) {
 		apiv1.Agents{},
 		apiv1.DesiredConfig{},
 		apiv1.Events{},
-		apiv1.Series{},
+		apiv1.Components{}, apiv1.Series{},
 		apiv1.Configurations{},
 		apiv1.SaveConfiguration{},
 		apiv1.Versions{},

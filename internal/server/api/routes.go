@@ -46,6 +46,7 @@ func (a *API) table() []route {
 		{method: "GET", path: "/agents/{uid}/effective-config", role: viewer, handle: a.effectiveConfig},
 		{method: "GET", path: "/agents/{uid}/desired-config", role: viewer, handle: a.desiredConfig},
 		{method: "GET", path: "/agents/{uid}/events", role: viewer, handle: a.agentEvents, query: page},
+		{method: "GET", path: "/agents/{uid}/components", role: viewer, handle: a.components},
 		{method: "GET", path: "/agents/{uid}/throughput", role: viewer, handle: a.throughput},
 		{method: "POST", path: "/agents/{uid}/restart", role: operator, handle: a.restartAgent},
 		{method: "POST", path: "/agents/{uid}/rotate-credential", role: operator, handle: a.rotateCredential},

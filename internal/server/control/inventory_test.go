@@ -163,8 +163,8 @@ func TestComponentsByHash(t *testing.T) {
 	}})
 	require.Zero(t, b.hello().Flags&ask)
 	w.until("components", func() (bool, any) {
-		kinds, err := w.Components(t.Context(), b.uid.String())
-		return err == nil && kinds["receivers"][0] == "otlp", err
+		components, err := w.Components(t.Context(), b.uid.String())
+		return err == nil && components.Kinds["receivers"][0] == "otlp", err
 	})
 }
 

@@ -145,8 +145,8 @@ func names(details *protobufs.ComponentDetails) []string {
 	return list
 }
 
-// Components are the kinds of components of an agent, and the types of each; store.ErrNotFound if they are not known.
-func (c *Control) Components(ctx context.Context, uid string) (map[string][]string, error) {
+// Components is part of api.Control.
+func (c *Control) Components(ctx context.Context, uid string) (apiv1.Components, error) {
 	c.mu.Lock()
 	e, err := c.find(uid)
 	hash := ""
@@ -155,17 +155,17 @@ func (c *Control) Components(ctx context.Context, uid string) (map[string][]stri
 	}
 	c.mu.Unlock()
 	if err != nil {
-		return nil, err
+		return apiv1.Components{}, err
 	}
 	documents, err := c.store.Documents(ctx, kindComponents)
 	if err != nil {
-		return nil, err
+		return apiv1.Components{}, err
 	}
 	for _, d := range documents {
 		if d.Name == hash {
-			kinds := map[string][]string{}
-			return kinds, json.Unmarshal(d.Data, &kinds)
+			found := apiv1.Components{Hash: hash, Kinds: map[string][]string{}}
+			return found, json.Unmarshal(d.Data, &found.Kinds)
 		}
 	}
-	return nil, fmt.Errorf("the components of %s: %w", uid, store.ErrNotFound)
+	return apiv1.Components{}, fmt.Errorf("the components of %s: %w", uid, store.ErrNotFound)
 }
