@@ -94,3 +94,62 @@ func TestPackageFromAFolder(t *testing.T) {
 	require.Equal(t, 1, code, printed)
 	require.Contains(t, printed, "no package")
 }
+
+// Agents are moved to another server, stay there, and take its heartbeat.
+func TestMoveToAnotherServer(t *testing.T) {
+	t.Parallel()
+	h := newHerd(t, "prod-1")
+	other := harness.StartServer(t, harness.ServerOptions{})
+	uid := h.agent("prod-1").InstanceUID
+	file := h.body("opamp: {endpoint: '" + other.WebSocket() + "', heartbeat_interval: 1s}\n")
+	code, printed := h.collie("connections", "apply", "-f", file, "--name", "move")
+	require.Equal(t, 0, code, printed)
+	a := other.AwaitAgent(uid, limit, "the agent is there", func(a apiv1.Agent) bool { return a.State == "healthy" && a.ConnectionSettings.Status == "APPLIED" })
+	require.Equal(t, "prod-1", a.NonIdentifyingAttributes["host.name"])
+	h.server.AwaitAgent(uid, limit, "and not here", func(a apiv1.Agent) bool { return !a.Connected })
+	require.Contains(t, strings.Join(h.timeline("prod-1"), "\n"), "connection_settings_offered")
+	seen := a.LastSeen
+	other.AwaitAgent(uid, limit, "its heartbeats", func(a apiv1.Agent) bool { return a.LastSeen.Sub(seen) > 2*time.Second })
+	h.collectors["prod-1"].Stop()
+	h.collectors["prod-1"].Start()
+	other.AwaitAgent(uid, limit, "there again after a restart", healthy)
+}
+
+// An offer to move where nobody is changes nothing: the agent stays, and says why.
+func TestMoveToNowhere(t *testing.T) {
+	t.Parallel()
+	h := newHerd(t, "prod-1")
+	uid := h.agent("prod-1").InstanceUID
+	code, printed := h.collie("connections", "apply", "-f", h.body("opamp: {endpoint: 'ws://127.0.0.1:9/v1/opamp'}\n"), "--name", "move")
+	require.Equal(t, 0, code, printed)
+	a := h.server.AwaitAgent(uid, limit, "the agent refuses", func(a apiv1.Agent) bool { return a.Connected && a.ConnectionSettings.Status == "FAILED" })
+	require.NotEmpty(t, a.ConnectionSettings.Error)
+	require.Contains(t, strings.Join(h.timeline("prod-1"), "\n"), "connection_settings_failed")
+}
+
+// A copy of the database, made while the server runs, is a server with all that was there.
+func TestBackup(t *testing.T) {
+	t.Parallel()
+	h := newHerd(t, "prod-1")
+	code, printed := h.collie("config", "apply", "-f", h.body(addAttribute), "--name", "attribute", "--selector", "group=prod", "--rollout", "--soak", "0s")
+	require.Equal(t, 0, code, printed)
+	dir := t.TempDir()
+	copied := filepath.Join(dir, "collie.db")
+	code, printed = h.collie("server", "backup", "--data-dir", h.server.Dir(), copied)
+	require.Equal(t, 0, code, printed)
+	code, printed = h.collie("server", "backup", "--data-dir", h.server.Dir(), copied)
+	require.Equal(t, 1, code, "nothing is overwritten: %s", printed)
+	code, printed = h.collie("server", "backup", "--data-dir", t.TempDir(), filepath.Join(dir, "x"))
+	require.Equal(t, 1, code, printed)
+	require.Contains(t, printed, "--data-dir")
+
+	restored := harness.StartServer(t, harness.ServerOptions{Dir: dir})
+	page := restored.Agents()
+	require.Equal(t, 1, page.Total)
+	require.Equal(t, "disconnected", page.Agents[0].State)
+	require.Equal(t, h.agent("prod-1").RemoteConfig.ReportedHash, page.Agents[0].RemoteConfig.ReportedHash)
+	var c apiv1.Configuration
+	restored.Must(http.MethodGet, "/configurations/attribute", nil, &c)
+	require.Equal(t, addAttribute, c.Body, "byte for byte")
+	require.Equal(t, 1, c.ReleasedVersion)
+}

@@ -31,6 +31,8 @@ type ServerOptions struct {
 	Secure bool
 	// Config is laid under the flags: YAML.
 	Config string
+	// Dir is the data directory; default a new one.
+	Dir string
 	// Prefix is put before the command line.
 	Prefix []string
 }
@@ -54,7 +56,10 @@ func StartServer(t testing.TB, opts ServerOptions) *Server {
 	address := func() string { return fmt.Sprintf("127.0.0.1:%d", FreePort(t, "127.0.0.1")) }
 	transport := &http.Transport{MaxIdleConnsPerHost: 8}
 	t.Cleanup(transport.CloseIdleConnections)
-	s := &Server{t: t, opts: opts, dir: t.TempDir(), opamp: address(), api: address(), client: &http.Client{Timeout: apiLimit, Transport: transport}}
+	if opts.Dir == "" {
+		opts.Dir = t.TempDir()
+	}
+	s := &Server{t: t, opts: opts, dir: opts.Dir, opamp: address(), api: address(), client: &http.Client{Timeout: apiLimit, Transport: transport}}
 	s.configure()
 	s.Start()
 	return s
