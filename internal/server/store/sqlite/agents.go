@@ -60,10 +60,7 @@ func encodeAgents(agents []fleet.Agent) (rows []agentRow, err error) {
 			return nil, fmt.Errorf("%w: %w", store.ErrInvalid, err)
 		}
 		rows[i].agent = a
-		if rows[i].document, err = encode(a); err != nil {
-			return nil, fmt.Errorf("agent %s: %w", a.UID, err)
-		}
-		if rows[i].attributes, err = encode(a.Attributes()); err != nil {
+		if rows[i].document, rows[i].attributes, err = encodeAgent(a); err != nil {
 			return nil, fmt.Errorf("agent %s: %w", a.UID, err)
 		}
 	}
@@ -142,10 +139,13 @@ type scanner interface{ Scan(into ...any) error }
 
 func scanAgent(row scanner) (fleet.Agent, error) {
 	var first, last int64
-	var text document[fleet.Agent]
-	err := row.Scan(&first, &last, &text)
-	text.value.FirstSeen, text.value.LastSeen = fromNanos(first), fromNanos(last)
-	return text.value, err
+	var text string
+	if err := row.Scan(&first, &last, &text); err != nil {
+		return fleet.Agent{}, err
+	}
+	a, err := decodeAgent(text)
+	a.FirstSeen, a.LastSeen = fromNanos(first), fromNanos(last)
+	return a, err
 }
 
 // Agent returns one.
@@ -216,16 +216,6 @@ func deleteAgent(ctx context.Context, tx *sql.Tx, uid string) error {
 
 // AllAgents reads every agent.
 func (s *Store) AllAgents(ctx context.Context) ([]fleet.Agent, error) {
-	type row struct {
-		first, last int64
-		text        document[fleet.Agent]
-	}
 	rows, err := s.read.QueryContext(ctx, `SELECT first_seen, last_seen, document FROM agents JOIN agent_seen USING (uid) ORDER BY uid`)
-	all, err := collect(rows, err, func(r *row) []any { return []any{&r.first, &r.last, &r.text} })
-	agents := make([]fleet.Agent, len(all))
-	for i := range all {
-		agents[i] = all[i].text.value
-		agents[i].FirstSeen, agents[i].LastSeen = fromNanos(all[i].first), fromNanos(all[i].last)
-	}
-	return agents, err
+	return collectWith(rows, err, scanAgent)
 }

@@ -97,8 +97,10 @@ func (d *document[T]) Scan(column any) error {
 // bytes, but not where the character is meant, so only what has the escape is worth a look at each of its texts.
 func encode(value any) ([]byte, error) {
 	text, err := json.Marshal(value)
-	if err == nil && bytes.Contains(text, []byte(`\ufffd`)) {
+	if err == nil && hasReplacement(text) {
 		err = store.CheckTexts(value)
 	}
 	return text, err
 }
+
+func hasReplacement(text []byte) bool { return bytes.Contains(text, []byte(`\ufffd`)) }
