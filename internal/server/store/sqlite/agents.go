@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -15,15 +16,28 @@ import (
 	"github.com/collie-otel/collie/internal/server/store"
 )
 
-// SaveAgents inserts or replaces agents.
+// agentRow is an agent as it is stored.
+type agentRow struct {
+	agent                *fleet.Agent
+	attributes, document []byte
+}
+
+func (r *agentRow) fields() []any {
+	a := r.agent
+	return []any{
+		a.UID, string(a.State()), a.Connected, a.EffectiveConfigHash, nanos(a.FirstSeen), string(r.attributes), string(r.document),
+	}
+}
+
+// SaveAgents inserts or replaces agents. What costs time without the database is done before the writer is taken.
 func (s *Store) SaveAgents(ctx context.Context, batch store.AgentBatch) error {
-	if err := store.CheckTexts(batch.Agents, batch.Events); err != nil {
+	agents, err := encodeAgents(batch.Agents)
+	if err != nil {
 		return err
 	}
-	for i := range batch.Agents {
-		if err := fleet.ValidateUID(batch.Agents[i].UID); err != nil {
-			return fmt.Errorf("%w: %w", store.ErrInvalid, err)
-		}
+	events, err := encodeEvents(batch.Events)
+	if err != nil {
+		return err
 	}
 	return s.writing(ctx, func(tx *sql.Tx) error {
 		for _, body := range batch.Bodies {
@@ -31,39 +45,48 @@ func (s *Store) SaveAgents(ctx context.Context, batch store.AgentBatch) error {
 				return err
 			}
 		}
-		for i := range batch.Agents {
-			if err := saveAgent(ctx, tx, &batch.Agents[i]); err != nil {
-				return fmt.Errorf("agent %s: %w", batch.Agents[i].UID, err)
-			}
+		if err := s.saveAgentRows(ctx, tx, agents); err != nil {
+			return err
 		}
-		return insertEvents(ctx, tx, batch.Events)
+		return s.insertEventRows(ctx, tx, events)
 	})
 }
 
-func saveAgent(ctx context.Context, tx *sql.Tx, a *fleet.Agent) error {
-	text, err := encode(a)
+func encodeAgents(agents []fleet.Agent) (rows []agentRow, err error) {
+	rows = make([]agentRow, len(agents))
+	for i := range agents {
+		a := &agents[i]
+		if err := fleet.ValidateUID(a.UID); err != nil {
+			return nil, fmt.Errorf("%w: %w", store.ErrInvalid, err)
+		}
+		rows[i].agent = a
+		if rows[i].document, rows[i].attributes, err = encodeAgent(a); err != nil {
+			return nil, fmt.Errorf("agent %s: %w", a.UID, err)
+		}
+	}
+	return rows, nil
+}
+
+func (s *Store) saveAgentRows(ctx context.Context, tx *sql.Tx, rows []agentRow) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	if err := execMany(ctx, tx.StmtContext(ctx, s.prepared.saveAgent), rows, (*agentRow).fields); err != nil {
+		return err
+	}
+	uids, seen := make([]string, len(rows)), make([][2]any, len(rows))
+	for i := range rows {
+		uids[i] = rows[i].agent.UID
+		seen[i] = [2]any{uids[i], nanos(rows[i].agent.LastSeen)}
+	}
+	list, err := json.Marshal(seen)
 	if err != nil {
 		return err
 	}
-	attributes, err := encode(a.Attributes())
-	if err != nil {
+	if _, err := tx.StmtContext(ctx, s.prepared.saveSeen).ExecContext(ctx, string(list)); err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO agents (uid, state, connected, effective_hash, first_seen, attributes, document)
-			VALUES (?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT (uid) DO UPDATE SET state = excluded.state, connected = excluded.connected,
-			effective_hash = excluded.effective_hash, attributes = excluded.attributes, document = excluded.document`,
-		a.UID, a.State(), a.Connected, a.EffectiveConfigHash, nanos(a.FirstSeen), attributes, text)
-	if err != nil {
-		return err
-	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO agent_seen (uid, last_seen) VALUES (?, ?)
-		ON CONFLICT (uid) DO UPDATE SET last_seen = excluded.last_seen WHERE excluded.last_seen > last_seen`, a.UID, nanos(a.LastSeen))
-	if err != nil {
-		return err
-	}
-	_, err = changed(ctx, tx, store.ChangedAgent, a.UID, false)
-	return err
+	return s.changedAgents(ctx, tx, uids)
 }
 
 // saveBody keeps a body once. Those of a fleet are much alike inside, so they are compressed.
@@ -103,19 +126,10 @@ func (s *Store) TouchAgents(ctx context.Context, seen map[string]time.Time) erro
 	if len(seen) == 0 {
 		return nil
 	}
+	// In the order of the keys: pages are written once.
+	uids := slices.Sorted(maps.Keys(seen))
 	return s.writing(ctx, func(tx *sql.Tx) error {
-		touch, err := tx.PrepareContext(ctx, `UPDATE agent_seen SET last_seen = ?1 WHERE uid = ?2 AND last_seen < ?1`)
-		if err != nil {
-			return err
-		}
-		defer touch.Close()
-		// In the order of the keys: pages are written once.
-		for _, uid := range slices.Sorted(maps.Keys(seen)) {
-			if _, err := touch.ExecContext(ctx, nanos(seen[uid]), uid); err != nil {
-				return err
-			}
-		}
-		return nil
+		return execMany(ctx, tx.StmtContext(ctx, s.prepared.touch), uids, func(uid *string) []any { return []any{nanos(seen[*uid]), *uid} })
 	})
 }
 
@@ -125,10 +139,13 @@ type scanner interface{ Scan(into ...any) error }
 
 func scanAgent(row scanner) (fleet.Agent, error) {
 	var first, last int64
-	var text document[fleet.Agent]
-	err := row.Scan(&first, &last, &text)
-	text.value.FirstSeen, text.value.LastSeen = fromNanos(first), fromNanos(last)
-	return text.value, err
+	var text string
+	if err := row.Scan(&first, &last, &text); err != nil {
+		return fleet.Agent{}, err
+	}
+	a, err := decodeAgent(text)
+	a.FirstSeen, a.LastSeen = fromNanos(first), fromNanos(last)
+	return a, err
 }
 
 // Agent returns one.
@@ -150,25 +167,23 @@ func (s *Store) ListAgents(ctx context.Context, q store.AgentQuery) (page store.
 		}
 		var uids []string
 		uids, page.Next, page.Total = find(entries, q, unseen)
-		page.Agents = make([]fleet.Agent, 0, len(uids))
-		read, err := tx.PrepareContext(ctx, selectAgent)
-		if err != nil {
-			return err
-		}
-		defer read.Close()
-		for _, uid := range uids {
-			a, err := scanAgent(read.QueryRowContext(ctx, uid))
-			if err != nil {
-				if err = notFound(err, "agent", uid); isGone(err) {
-					continue // the index was ahead of this transaction
-				}
-				return err
-			}
-			page.Agents = append(page.Agents, a)
-		}
-		return nil
+		// Where the index was ahead of this transaction, an agent may be missing.
+		page.Agents, err = s.agentsByUID(ctx, tx, uids)
+		return err
 	})
 	return page, err
+}
+
+func (s *Store) agentsByUID(ctx context.Context, tx *sql.Tx, uids []string) ([]fleet.Agent, error) {
+	if len(uids) == 0 {
+		return []fleet.Agent{}, nil
+	}
+	list, err := json.Marshal(uids)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := tx.StmtContext(ctx, s.prepared.agentsByUID).QueryContext(ctx, string(list))
+	return collectWith(rows, err, scanAgent)
 }
 
 // ForgetAgent deletes an agent.
@@ -187,7 +202,7 @@ func (s *Store) ForgetAgent(ctx context.Context, uid string, events ...fleet.Eve
 		if err := deleteAgent(ctx, tx, uid); err != nil {
 			return err
 		}
-		return insertEvents(ctx, tx, events)
+		return s.insertEvents(ctx, tx, events)
 	})
 }
 
@@ -201,16 +216,6 @@ func deleteAgent(ctx context.Context, tx *sql.Tx, uid string) error {
 
 // AllAgents reads every agent.
 func (s *Store) AllAgents(ctx context.Context) ([]fleet.Agent, error) {
-	type row struct {
-		first, last int64
-		text        document[fleet.Agent]
-	}
 	rows, err := s.read.QueryContext(ctx, `SELECT first_seen, last_seen, document FROM agents JOIN agent_seen USING (uid) ORDER BY uid`)
-	all, err := collect(rows, err, func(r *row) []any { return []any{&r.first, &r.last, &r.text} })
-	agents := make([]fleet.Agent, len(all))
-	for i := range all {
-		agents[i] = all[i].text.value
-		agents[i].FirstSeen, agents[i].LastSeen = fromNanos(all[i].first), fromNanos(all[i].last)
-	}
-	return agents, err
+	return collectWith(rows, err, scanAgent)
 }

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -20,6 +21,20 @@ func changed(ctx context.Context, tx *sql.Tx, kind store.ChangeKind, key string,
 	_, err = tx.ExecContext(ctx, `INSERT INTO changes (kind, key, revision, deleted) VALUES (?, ?, ?, ?)
 		ON CONFLICT (kind, key) DO UPDATE SET revision = excluded.revision, deleted = excluded.deleted`, kind, key, revision, deleted)
 	return revision, err
+}
+
+// changedAgents gives each agent the next revision, in their order.
+func (s *Store) changedAgents(ctx context.Context, tx *sql.Tx, uids []string) error {
+	list, err := json.Marshal(uids)
+	if err != nil {
+		return err
+	}
+	var last int64
+	if err := tx.StmtContext(ctx, s.prepared.count).QueryRowContext(ctx, len(uids)).Scan(&last); err != nil {
+		return err
+	}
+	_, err = tx.StmtContext(ctx, s.prepared.saveChanges).ExecContext(ctx, last-int64(len(uids))+1, string(list))
+	return err
 }
 
 // Revision is the number of the last change.
@@ -78,8 +93,14 @@ func (d *document[T]) Scan(column any) error {
 	return json.Unmarshal([]byte(text), &d.value)
 }
 
-// encode makes the text of such a column.
-func encode(value any) (string, error) {
+// encode makes the text of such a column. ErrInvalid if a text in value is not UTF-8: JSON has an escape in the place of such
+// bytes, but not where the character is meant, so only what has the escape is worth a look at each of its texts.
+func encode(value any) ([]byte, error) {
 	text, err := json.Marshal(value)
-	return string(text), err
+	if err == nil && hasReplacement(text) {
+		err = store.CheckTexts(value)
+	}
+	return text, err
 }
+
+func hasReplacement(text []byte) bool { return bytes.Contains(text, []byte(`\ufffd`)) }

@@ -72,7 +72,7 @@ func (s *Store) SaveVersion(ctx context.Context, v fleet.Version, expected int, 
 		for i := range events {
 			events[i].Version = v.Number
 		}
-		return insertEvents(ctx, tx, events)
+		return s.insertEvents(ctx, tx, events)
 	})
 	return v, err
 }
@@ -144,7 +144,7 @@ func (s *Store) DeleteConfiguration(ctx context.Context, name string, events ...
 		if _, err := changed(ctx, tx, store.ChangedConfiguration, name, true); err != nil {
 			return err
 		}
-		return insertEvents(ctx, tx, events)
+		return s.insertEvents(ctx, tx, events)
 	})
 }
 

@@ -31,7 +31,7 @@ func (s *Store) PutDocument(ctx context.Context, kind, name string, data []byte,
 		if err != nil {
 			return err
 		}
-		return insertEvents(ctx, tx, events)
+		return s.insertEvents(ctx, tx, events)
 	})
 }
 
@@ -63,6 +63,6 @@ func (s *Store) DeleteDocument(ctx context.Context, kind, name string, events ..
 		if err := mustChange(result, err, kind, name); err != nil {
 			return err
 		}
-		return insertEvents(ctx, tx, events)
+		return s.insertEvents(ctx, tx, events)
 	})
 }

@@ -13,27 +13,47 @@ func (s *Store) AppendEvents(ctx context.Context, events ...fleet.Event) error {
 	if len(events) == 0 {
 		return nil
 	}
-	if err := store.CheckTexts(events); err != nil {
+	rows, err := encodeEvents(events)
+	if err != nil {
 		return err
 	}
-	return s.writing(ctx, func(tx *sql.Tx) error { return insertEvents(ctx, tx, events) })
+	return s.writing(ctx, func(tx *sql.Tx) error { return s.insertEventRows(ctx, tx, rows) })
 }
 
-// insertEvents leaves checking to the caller.
-func insertEvents(ctx context.Context, tx *sql.Tx, events []fleet.Event) error {
-	for _, e := range events {
+// eventRow is an event as it is stored.
+type eventRow struct {
+	at                            int64
+	agent, configuration, rollout string
+	text                          []byte
+}
+
+func (r *eventRow) fields() []any {
+	return []any{r.at, r.agent, r.configuration, r.rollout, string(r.text)}
+}
+
+func encodeEvents(events []fleet.Event) ([]eventRow, error) {
+	rows := make([]eventRow, len(events))
+	for i, e := range events {
 		e.Time = e.Time.UTC()
-		text, err := encode(e)
+		text, err := encode(&e)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO events (time, agent, configuration, rollout, document) VALUES (?, ?, ?, ?, ?)`,
-			nanos(e.Time), e.Agent, e.Configuration, e.Rollout, text)
-		if err != nil {
-			return err
-		}
+		rows[i] = eventRow{nanos(e.Time), e.Agent, e.Configuration, e.Rollout, text}
 	}
-	return nil
+	return rows, nil
+}
+
+func (s *Store) insertEvents(ctx context.Context, tx *sql.Tx, events []fleet.Event) error {
+	rows, err := encodeEvents(events)
+	if err != nil {
+		return err
+	}
+	return s.insertEventRows(ctx, tx, rows)
+}
+
+func (s *Store) insertEventRows(ctx context.Context, tx *sql.Tx, rows []eventRow) error {
+	return execMany(ctx, tx.StmtContext(ctx, s.prepared.saveEvent), rows, (*eventRow).fields)
 }
 
 // eventQueries has a statement for each of agent, configuration, rollout that may be asked for, so that each uses its index.

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-	"unique"
 
 	"github.com/collie-otel/collie/internal/fleet"
 	"github.com/collie-otel/collie/internal/server/store"
@@ -23,16 +22,16 @@ type agentIndex struct {
 	entries  []*entry // by UID; never changed in place, so that lists go on without the lock
 }
 
-// entry is never changed.
+// entry is never changed. A fleet has few keys and few values, so entries share them.
 type entry struct {
-	uid        string
-	state      fleet.State
-	attributes map[string]string
-	// text is what people search in, in lower case, each part ended by a byte that no text has.
-	text string
+	uid    string
+	state  fleet.State
+	keys   *keys
+	values []string // of the keys
 }
 
-const endOfPart = "\xff"
+// keys of attributes in their order.
+type keys []string
 
 type indexRow struct {
 	uid        string
@@ -72,32 +71,30 @@ func (x *agentIndex) refresh(ctx context.Context, tx *sql.Tx) ([]*entry, error) 
 func (x *agentIndex) merge(rows []indexRow) error {
 	slices.SortFunc(rows, func(a, b indexRow) int { return strings.Compare(a.uid, b.uid) })
 	entries, rest := make([]*entry, 0, len(x.entries)+len(rows)), x.entries
+	known := sharing{texts: map[string]string{}, keys: map[string]*keys{}}
+	if n := len(x.entries); n > 0 {
+		known.learn(x.entries[n-1]) // for those that come after it
+	}
 	for _, r := range rows {
 		at, found := slices.BinarySearchFunc(rest, r.uid, func(e *entry, uid string) int { return strings.Compare(e.uid, uid) })
 		entries = append(entries, rest[:at]...)
-		if rest = rest[at:]; found {
+		if rest = rest[at:]; len(rest) > 0 {
+			known.learn(rest[0]) // this agent's as it was, or its neighbour's
+		}
+		if found {
 			rest = rest[1:]
 		}
 		if !r.attributes.Valid {
 			continue // gone
 		}
-		var attributes document[map[string]string]
-		if err := attributes.Scan(r.attributes.String); err != nil {
+		e, err := known.entry(&r)
+		if err != nil {
 			return err
 		}
-		entries = append(entries, &entry{r.uid, fleet.State(r.state.String), shared(attributes.value), searchText(r.uid, attributes.value)})
+		entries = append(entries, e)
 	}
 	x.entries = append(entries, rest...)
 	return nil
-}
-
-// shared makes equal keys and values share memory: a fleet has few of them.
-func shared(attributes map[string]string) map[string]string {
-	m := make(map[string]string, len(attributes))
-	for k, v := range attributes {
-		m[unique.Make(k).Value()] = unique.Make(v).Value()
-	}
-	return m
 }
 
 // unseenAgents returns the agents that are not connected and were last seen before since, none if it is zero. Heartbeats make no
@@ -117,10 +114,10 @@ func unseenAgents(ctx context.Context, tx *sql.Tx, since time.Time) (map[string]
 
 // find returns the page of the query without the unseen.
 func find(entries []*entry, q store.AgentQuery, unseen map[string]bool) (uids []string, next string, total int) {
-	text := strings.ToValidUTF8(strings.ToLower(q.Text), "\uFFFD")
+	m := newMatcher(q)
 	limit := limited(q.Limit)
 	for _, e := range entries {
-		if q.State != "" && e.state != q.State || !q.Selector.Matches(e.attributes) || !strings.Contains(e.text, text) {
+		if !m.matches(e) {
 			continue
 		}
 		if len(unseen) > 0 && e.state == fleet.Disconnected && unseen[e.uid] {
@@ -136,15 +133,6 @@ func find(entries []*entry, q store.AgentQuery, unseen map[string]bool) (uids []
 		}
 	}
 	return uids, next, total
-}
-
-func searchText(uid string, attributes map[string]string) string {
-	var b strings.Builder
-	b.WriteString(uid + endOfPart)
-	for k, v := range attributes {
-		b.WriteString(strings.ToLower(k) + endOfPart + strings.ToLower(v) + endOfPart)
-	}
-	return b.String()
 }
 
 func isGone(err error) bool { return errors.Is(err, store.ErrNotFound) }

@@ -22,7 +22,7 @@ func TestMerge(t *testing.T) {
 			row := indexRow{uid: string(rune('A' + n))}
 			if random.IntN(3) > 0 {
 				row.state = sql.NullString{String: string(rune('a' + random.IntN(26))), Valid: true}
-				row.attributes = sql.NullString{String: "{}", Valid: true}
+				row.attributes = sql.NullString{String: `{"k":"` + row.state.String + `"}`, Valid: true}
 			}
 			if delete(want, row.uid); row.attributes.Valid {
 				want[row.uid] = row.state.String
@@ -38,6 +38,7 @@ func TestMerge(t *testing.T) {
 		for i, e := range x.entries {
 			require.Equal(t, uids[i], e.uid)
 			require.Equal(t, want[e.uid], string(e.state))
+			require.Equal(t, []string{want[e.uid]}, e.values)
 		}
 	}
 	require.Error(t, x.merge([]indexRow{{uid: "A", attributes: sql.NullString{String: "no JSON", Valid: true}}}))

@@ -64,7 +64,7 @@ func (s *Store) SaveRollout(ctx context.Context, r *fleet.Rollout, events ...fle
 
 // saveRollout is what both ways to write a rollout have in common.
 func (s *Store) saveRollout(ctx context.Context, r *fleet.Rollout, events []fleet.Event, write func(*sql.Tx, string) error) error {
-	if err := store.CheckTexts(r, events); err != nil {
+	if err := store.CheckTexts(events); err != nil {
 		return err
 	}
 	text, err := encode(r)
@@ -73,7 +73,7 @@ func (s *Store) saveRollout(ctx context.Context, r *fleet.Rollout, events []flee
 	}
 	var revision int64
 	err = s.writing(ctx, func(tx *sql.Tx) error {
-		if err := write(tx, text); err != nil {
+		if err := write(tx, string(text)); err != nil {
 			return err
 		}
 		if revision, err = changed(ctx, tx, store.ChangedRollout, r.ID, false); err != nil {
@@ -82,7 +82,7 @@ func (s *Store) saveRollout(ctx context.Context, r *fleet.Rollout, events []flee
 		if _, err := tx.ExecContext(ctx, `UPDATE rollouts SET revision = ? WHERE id = ?`, revision, r.ID); err != nil {
 			return err
 		}
-		return insertEvents(ctx, tx, events)
+		return s.insertEvents(ctx, tx, events)
 	})
 	if err == nil {
 		r.Revision = revision

@@ -30,8 +30,10 @@ type Store struct {
 	path  string
 	write *sql.DB // one connection
 	read  *sql.DB
-	index agentIndex
-	close func() error
+	// prepared belong to their connections and are closed with them.
+	prepared statements
+	index    agentIndex
+	close    func() error
 }
 
 var _ store.Store = (*Store)(nil)
@@ -57,7 +59,10 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	s.read.SetMaxIdleConns(readers)
 	// The writer is closed last: it folds the log into the file.
 	s.close = sync.OnceValue(func() error { return errors.Join(s.read.Close(), s.write.Close()) })
-	if err := migrate(ctx, s.write, migrations()); err != nil {
+	if err = migrate(ctx, s.write, migrations()); err == nil {
+		err = s.prepared.prepare(ctx, s.write, s.read)
+	}
+	if err != nil {
 		return nil, errors.Join(explain(path, err), s.Close())
 	}
 	return s, nil

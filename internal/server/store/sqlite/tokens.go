@@ -39,14 +39,14 @@ func (s *Store) CreateToken(ctx context.Context, t store.Token, events ...fleet.
 	}
 	return s.writing(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO tokens (id, hash, uses, created_at, expires_at, document) VALUES (?, ?, ?, ?, ?, ?)`,
-			t.ID, t.Hash, t.Uses, nanos(t.CreatedAt), nanos(t.ExpiresAt), text)
+			t.ID, t.Hash, t.Uses, nanos(t.CreatedAt), nanos(t.ExpiresAt), string(text))
 		if isDuplicate(err) {
 			return fmt.Errorf("token %s: %w", t.ID, store.ErrConflict)
 		}
 		if err != nil {
 			return err
 		}
-		return insertEvents(ctx, tx, events)
+		return s.insertEvents(ctx, tx, events)
 	})
 }
 
@@ -93,6 +93,6 @@ func (s *Store) RevokeToken(ctx context.Context, id string, events ...fleet.Even
 		if err := mustChange(result, err, "token", id); err != nil {
 			return err
 		}
-		return insertEvents(ctx, tx, events)
+		return s.insertEvents(ctx, tx, events)
 	})
 }

@@ -143,7 +143,7 @@ func testRetention(t *testing.T, s store.Store) {
 }
 
 // hostile are texts that a careless store would run, cut, or change.
-var hostile = []string{`'; DROP TABLE agents; --`, `" OR ""="`, "a\x00b", "\x00", "\uFFFD\u2028", `\u0000`, "%_*?", "$1 ?1 :agent @p", strings.Repeat("ü", 5000), "<script>&"}
+var hostile = []string{`'; DROP TABLE agents; --`, `" OR ""="`, "a\x00b", "\x00", "\uFFFD\u2028", `\u0000`, `\ufffd`, "%_*?", "$1 ?1 :agent @p", strings.Repeat("ü", 5000), "<script>&"}
 
 func testHostileTexts(t *testing.T, s store.Store) {
 	for i, text := range hostile {
@@ -171,10 +171,21 @@ func testHostileTexts(t *testing.T, s store.Store) {
 		_, err = s.Rollout(t.Context(), text)
 		require.ErrorIs(t, err, store.ErrNotFound)
 	}
-	bad := NewAgent(100)
-	bad.Health.Components["x"] = fleet.Health{LastError: "\xff"}
 	before := revision(t, s)
-	require.ErrorIs(t, s.SaveAgents(t.Context(), store.AgentBatch{Agents: []fleet.Agent{NewAgent(101), bad}}), store.ErrInvalid)
+	for _, spoil := range []func(*fleet.Agent, *fleet.Event){
+		func(a *fleet.Agent, _ *fleet.Event) { a.Health.Components["x"] = fleet.Health{LastError: "\xff"} },
+		func(a *fleet.Agent, _ *fleet.Event) { a.Health.Components["\xff"] = fleet.Health{} },
+		func(a *fleet.Agent, _ *fleet.Event) { a.Identifying["x"] = "\uFFFD\xff" },
+		func(a *fleet.Agent, _ *fleet.Event) { a.NonIdentifying["\xff"] = "x" },
+		func(a *fleet.Agent, _ *fleet.Event) { a.CustomCapabilities = []string{"x", "a\xc3"} },
+		func(_ *fleet.Agent, e *fleet.Event) { e.Agent = "\xff" },
+		func(_ *fleet.Agent, e *fleet.Event) { e.Kind = "\xff" },
+	} {
+		bad, e := NewAgent(100), fleet.Event{Kind: fleet.AgentConnected}
+		spoil(&bad, &e)
+		batch := store.AgentBatch{Agents: []fleet.Agent{NewAgent(101), bad}, Events: []fleet.Event{e}}
+		require.ErrorIs(t, s.SaveAgents(t.Context(), batch), store.ErrInvalid)
+	}
 	require.ErrorIs(t, s.AppendEvents(t.Context(), fleet.Event{Message: "a\xc3"}), store.ErrInvalid)
 	require.Equal(t, before, revision(t, s))
 }
