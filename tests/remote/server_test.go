@@ -65,14 +65,18 @@ func (f *fleet) back() {
 
 // serve serves until the test ends, or away is called.
 func (f *fleet) serve() error {
-	s := server.New(nil)
+	s, open := server.New(nil), &connections{all: map[types.Connection]struct{}{}}
 	err := s.Start(server.StartSettings{ListenEndpoint: f.address, Settings: server.Settings{Callbacks: types.Callbacks{
 		OnConnecting: func(r *http.Request) types.ConnectionResponse {
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			f.tokens = append(f.tokens, r.Header.Get("Authorization"))
 			return types.ConnectionResponse{Accept: true, ConnectionCallbacks: types.ConnectionCallbacks{
-				OnMessage: f.onMessage, OnConnected: f.onConnected, OnConnectionClose: f.onClose,
+				OnMessage: f.onMessage, OnConnectionClose: f.onClose,
+				OnConnected: func(ctx context.Context, conn types.Connection) {
+					f.onConnected(ctx, conn)
+					open.add(conn)
+				},
 			}}
 		},
 	}}})
@@ -83,12 +87,9 @@ func (f *fleet) serve() error {
 	f.stop = func() {
 		once.Do(func() {
 			f.mu.Lock()
-			conn := f.conn
 			f.conn = nil
 			f.mu.Unlock()
-			if conn != nil {
-				_ = conn.Disconnect()
-			}
+			open.end()
 			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 			defer cancel()
 			_ = s.Stop(ctx)
@@ -96,6 +97,31 @@ func (f *fleet) serve() error {
 	}
 	f.t.Cleanup(f.stop)
 	return nil
+}
+
+// connections are those of one server, which does not close them itself when it stops.
+type connections struct {
+	mu    sync.Mutex // guards all below
+	all   map[types.Connection]struct{}
+	ended bool
+}
+
+func (c *connections) add(conn types.Connection) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.all[conn] = struct{}{}; c.ended {
+		_ = conn.Disconnect()
+	}
+}
+
+// end closes all that are open, and all that come to be open.
+func (c *connections) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
+	for conn := range c.all {
+		_ = conn.Disconnect()
+	}
 }
 
 // away ends the server; its agents are left alone until it is back.
