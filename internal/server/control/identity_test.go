@@ -100,6 +100,28 @@ func TestPrunedAgentComesBack(t *testing.T) {
 	require.NotNil(t, after.Health)
 }
 
+// The same with a heartbeat first: the agent is asked for everything, since the endpoint keeps nothing but hashes.
+func TestForgottenAgentSendsAHeartbeat(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	a := w.agent(map[string]string{"service.name": "x"})
+	a.hello()
+	before := a.stored()
+	w.mu.Lock()
+	delete(w.agents, a.uid)
+	w.mu.Unlock()
+	for range 2 {
+		answer := a.poll()
+		require.NotZero(t, answer.Flags&uint64(protobufs.ServerToAgentFlags_ServerToAgentFlags_ReportFullState))
+	}
+	require.Zero(t, a.hello().Flags)
+	after := a.stored()
+	require.Equal(t, before.Identifying, after.Identifying)
+	require.Equal(t, before.Capabilities, after.Capabilities)
+	require.NotNil(t, after.Health)
+	require.Zero(t, a.poll().Flags)
+}
+
 // A write that fails while its agent leaves does not bring the row back.
 func TestFailedWriteOfAnAgentThatLeft(t *testing.T) {
 	t.Parallel()

@@ -22,16 +22,15 @@ func (c *Control) Report(ctx context.Context, r *opampserver.Report) opampserver
 	}
 	c.mu.Lock()
 	e := c.arrive(r)
-	if e.blank && !r.New { // forgotten here, and remembered by the endpoint, which tells of changes only
-		all := *r
-		all.New, all.Introduced, all.Changed = true, !r.Incomplete, ^opampserver.Parts(0)
-		r, u = &all, translate(&all)
+	var forgotten bool
+	if r, forgotten = e.recall(r); r.New && e.blank {
+		u = translate(r)
 	}
-	e.blank = false
+	e.blank = forgotten
 	c.connect(e, r)
 	c.update(e, r, u)
 	offer := c.prepare(e, r.Leaving)
-	c.askFor(e, r, &offer)
+	c.askFor(e, r, forgotten, &offer)
 	c.mu.Unlock()
 	c.enrol(ctx, e)
 	if r.CertificateRequest != nil {
@@ -58,6 +57,19 @@ func (c *Control) Report(ctx context.Context, r *opampserver.Report) opampserver
 		}
 	}
 	return opampserver.Reply{Offer: offer}
+}
+
+// recall is the report as it is for an agent that is forgotten here and that the endpoint remembers, which tells of changes only. Until a
+// full report comes, the agent stays forgotten and is asked for one.
+func (e *entry) recall(r *opampserver.Report) (_ *opampserver.Report, forgotten bool) {
+	if !e.blank || r.New {
+		return r, false
+	}
+	all := *r
+	all.New, all.Changed = true, ^opampserver.Parts(0)
+	all.Introduced = r.State.Description != nil
+	all.Incomplete = !all.Introduced
+	return &all, all.Incomplete
 }
 
 // connect notes that the agent is there. The caller holds mu.
@@ -231,7 +243,7 @@ func (c *Control) notice(e *entry, had, has, wanted string) {
 
 // askFor adds questions to an offer: for the components behind a hash that nobody has explained, and for an OpAMPBridge's resources. The
 // caller holds mu.
-func (c *Control) askFor(e *entry, r *opampserver.Report, offer **opampserver.Offer) {
+func (c *Control) askFor(e *entry, r *opampserver.Report, forgotten bool, offer **opampserver.Offer) {
 	add := func(o opampserver.Offer) {
 		if *offer == nil {
 			*offer = &opampserver.Offer{}
@@ -244,6 +256,9 @@ func (c *Control) askFor(e *entry, r *opampserver.Report, offer **opampserver.Of
 	}
 	if r.Leaving {
 		return
+	}
+	if forgotten {
+		add(opampserver.Offer{FullState: true})
 	}
 	if r.Components != nil && len(r.Components.Components) > 0 {
 		c.explain(r)
