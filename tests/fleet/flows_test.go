@@ -111,3 +111,19 @@ func TestRolloutThatTurnsUnhealthy(t *testing.T) {
 	}
 	stop()
 }
+
+// A Collector that is away during a rollout gets the version when it comes back.
+func TestCollectorThatWasAway(t *testing.T) {
+	t.Parallel()
+	h := newHerd(t, "prod-1", "prod-2")
+	h.collectors["prod-2"].Stop()
+	harness.Await(t, limit, "it is away", func() (bool, any) { return !h.agent("prod-2").Connected, nil })
+	code, printed := h.collie("config", "apply", "-f", h.body(addAttribute), "--name", "attribute", "--selector", "group=prod", "--rollout", "--soak", "200ms")
+	require.Equal(t, 0, code, printed)
+	require.Contains(t, printed, "1 good")
+	h.collectors["prod-2"].Start()
+	harness.Await(t, limit, "it runs the version", func() (bool, any) {
+		a := h.agent("prod-2")
+		return a.State == "healthy" && a.RemoteConfig.Status == "APPLIED" && strings.Contains(effectiveConfig(h.server, a.InstanceUID), "key: pushed"), a
+	})
+}

@@ -184,3 +184,30 @@ func TestFailureThatWasNotWritten(t *testing.T) {
 	a.hello()
 	require.Equal(t, 1, a.offers)
 }
+
+// What failed on an agent is offered again when somebody insists, under another hash, and not before.
+func TestForcedRollout(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	a := w.agent(nil)
+	a.hello()
+	w.saved("base", "", "x")
+	id := w.rollOut("base", fleet.RolloutSpec{})
+	a.untilOffered()
+	failed := a.hash()
+	a.become(protobufs.RemoteConfigStatuses_RemoteConfigStatuses_FAILED, "no")
+	w.untilRollout(id, fleet.RolloutTakenBack)
+	a.untilOffered() // the empty set that it had before
+	a.applied()
+	offers := a.offers
+	id = w.rollOut("base", fleet.RolloutSpec{})
+	w.untilRollout(id, fleet.RolloutTakenBack)
+	a.poll()
+	require.Equal(t, offers, a.offers)
+	id = w.rollOut("base", fleet.RolloutSpec{Force: true})
+	a.untilOffered()
+	require.NotEqual(t, failed, a.hash())
+	require.Equal(t, map[string]string{"0000-base": "x"}, a.files())
+	a.applied()
+	w.untilRollout(id, fleet.RolloutDone)
+}
