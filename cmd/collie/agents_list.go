@@ -23,7 +23,7 @@ func newAgentsListCommand(r *remote) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List agents with their states",
-		Example: `  collie agents list -l 'deployment.environment in (prod,stage),!legacy'
+		Example: `  collie agents list -l 'deployment.environment.name in (prod,stage),!legacy'
   collie agents list --state unhealthy --watch
   collie agents list -q web-1 -o json`,
 		Args: noArguments,

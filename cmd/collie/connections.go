@@ -56,7 +56,7 @@ func newConnectionsApplyCommand(r *remote) *cobra.Command {
 		Short: "Make or replace an offer",
 		Long: `Make or replace an offer. FILE is YAML or JSON:
 
-  selector: deployment.environment=prod
+  selector: deployment.environment.name=prod
   priority: 10
   opamp: {endpoint: "wss://collie.example.com/v1/opamp", heartbeat_interval: 30s, headers: {}, ca: ""}
   own_metrics: {endpoint: self}      # or a URL of OTLP/HTTP; own_traces and own_logs likewise
