@@ -41,6 +41,7 @@ var known = []struct {
 	advice string
 }{
 	{store.ErrNotFound, http.StatusNotFound, ""},
+	{store.ErrUnfinished, http.StatusConflict, "wait for its end, or abort it"},
 	{store.ErrConflict, http.StatusConflict, "read it again, then decide"},
 	{store.ErrInvalid, http.StatusBadRequest, ""},
 	{fleet.ErrRolloutState, http.StatusConflict, ""},
