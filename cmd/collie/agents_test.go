@@ -197,10 +197,14 @@ func TestThroughput(t *testing.T) {
 	require.Equal(t, exitDone, code, stderr)
 	golden(t, "throughput", stdout)
 
+	fresh := newFakeServer(t, answers{"GET /agents/{uid}/throughput": apiv1.Series{Interval: "30s"}})
+	_, stdout, _ = fresh.run(t, "agents throughput "+uidA)
+	require.Equal(t, "no figures yet: the first ones come within a minute\n", stdout)
+
 	none := newFakeServer(t, answers{"GET /agents/{uid}/throughput": apiv1.Problem{Status: 404, Detail: "not found"}})
 	code, _, stderr = none.run(t, "agents throughput "+uidA)
 	require.Equal(t, exitFailed, code)
-	require.Contains(t, stderr, "no telemetry of "+uidA+" (not found): offer it own_metrics")
+	require.Contains(t, stderr, "no telemetry of "+uidA+": offer it own_metrics")
 }
 
 func exampleEvents() []apiv1.Event {
