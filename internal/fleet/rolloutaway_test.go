@@ -56,6 +56,7 @@ func TestARolloutWaitsForSomebody(t *testing.T) {
 	nobody := newWorld(t, 0, RolloutSpec{})
 	nobody.step()
 	require.Equal(t, RolloutDone, nobody.rollout.State, "a version that concerns nobody is released")
+	require.Equal(t, "it concerns no agent that is known; those that come get it", nobody.rollout.Message)
 }
 
 // TestTimeWithoutServerDoesNotCount: an hour without the server is not an hour in which agents did not answer, and no wave
