@@ -63,7 +63,7 @@ func explain(err error) (*refusal, bool) {
 	}
 	for _, k := range known {
 		if errors.Is(err, k.err) {
-			detail := strings.ReplaceAll(err.Error(), "\n", "; ")
+			detail := strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\n", "; "), store.ErrInvalid.Error()+": ") // the status says that
 			if k.advice != "" {
 				detail += ": " + k.advice
 			}

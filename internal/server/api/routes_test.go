@@ -210,6 +210,8 @@ func TestErrorsOfControl(t *testing.T) {
 			require.Contains(t, g.log.String(), "/var/secret")
 		}
 	}
+	g.control.fail = func(string) error { return fmt.Errorf("%w: there is no version 9", store.ErrInvalid) }
+	require.Equal(t, "there is no version 9", refused(t, g.do("POST", path, ""), http.StatusBadRequest))
 	g.control.fail = func(string) error { panic("secret cause") }
 	w := g.do("POST", path, "")
 	refused(t, w, http.StatusInternalServerError)
