@@ -45,7 +45,7 @@ var known = []struct {
 	{store.ErrConflict, http.StatusConflict, "read it again, then decide"},
 	{store.ErrInvalid, http.StatusBadRequest, ""},
 	{fleet.ErrRolloutState, http.StatusConflict, ""},
-	{ErrCapability, http.StatusConflict, "its capabilities are in GET /agents/{uid}"},
+	{ErrCapability, http.StatusConflict, "see its capabilities"},
 	{ErrConnected, http.StatusConflict, ""},
 	{ErrNoTokens, http.StatusConflict, ""},
 	{ErrAway, http.StatusConflict, "try again when it is"},
