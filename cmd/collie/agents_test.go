@@ -87,10 +87,17 @@ func TestAgentsList(t *testing.T) {
 func TestAgentsListOfNone(t *testing.T) {
 	t.Parallel()
 	server := newFakeServer(t, answers{"GET /agents": apiv1.Agents{Agents: []apiv1.Agent{}}})
-	code, stdout, stderr := server.run(t, "agents list")
-	require.Equal(t, exitDone, code)
-	require.Empty(t, stdout)
-	require.Equal(t, "no agents\n", stderr)
+	for line, want := range map[string]string{
+		"agents list":               "no agents: connect one as configs/managed-agent.yaml does; --hidden shows those that have been away for long\n",
+		"agents list --hidden":      "no agents: connect one as configs/managed-agent.yaml does\n",
+		"agents list -l a=b":        "no agents match\n",
+		"agents list -q x --hidden": "no agents match\n",
+	} {
+		code, stdout, stderr := server.run(t, line)
+		require.Equal(t, exitDone, code)
+		require.Empty(t, stdout)
+		require.Equal(t, want, stderr)
+	}
 }
 
 func TestAgentsListWatchTellsChanges(t *testing.T) {
