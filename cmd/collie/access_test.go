@@ -52,6 +52,7 @@ func TestConnections(t *testing.T) {
 				OpAMP: &apiv1.OpAMPSettings{}, OwnMetrics: &apiv1.Destination{Endpoint: "self"},
 				Other: map[string]apiv1.Destination{"backend": {Endpoint: "https://otlp.example.com", Headers: map[string]string{"k": "secret"}}},
 			}},
+			{Name: "slow", ConnectionOffer: apiv1.ConnectionOffer{OpAMP: &apiv1.OpAMPSettings{HeartbeatInterval: "1m"}}},
 			{Name: "empty"},
 		}},
 	})
@@ -70,7 +71,7 @@ func TestConnections(t *testing.T) {
 		"GET /connections", "DELETE /connections/n",
 	}, server.asked())
 	for content, want := range map[string]string{
-		"own_metric: {endpoint: self}": `unknown field "own_metric"`,
+		"own_metric: {endpoint: self}": `--file: unknown field "own_metric"`,
 		"name: other":                  `it is named "other" there, and "own" by --name: make them the same`,
 		"selector: ' ='":               "--file: selector: ",
 	} {

@@ -84,7 +84,7 @@ func showComponents(ctx context.Context, c *session, uid string) error {
 func showThroughput(ctx context.Context, c *session, uid string) error {
 	series, err := c.client.Throughput(ctx, uid)
 	if client.IsStatus(err, http.StatusNotFound) {
-		return fmt.Errorf("no telemetry of %s (%w): offer it own_metrics: {endpoint: self} with collie connections apply", uid, err)
+		return fmt.Errorf("no telemetry of %s: offer it own_metrics: {endpoint: self} with collie connections apply", uid)
 	}
 	if err != nil {
 		return err

@@ -23,7 +23,7 @@ func newAgentsListCommand(r *remote) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List agents with their states",
-		Example: `  collie agents list -l 'deployment.environment in (prod,stage),!legacy'
+		Example: `  collie agents list -l 'deployment.environment.name in (prod,stage),!legacy'
   collie agents list --state unhealthy --watch
   collie agents list -q web-1 -o json`,
 		Args: noArguments,
@@ -61,9 +61,22 @@ func (f *agentsListFlags) run(ctx context.Context, c *session, _ []string) error
 		return err
 	}
 	if c.format == formatTable {
-		_, _ = fmt.Fprintln(c.s.err, agentsLine(all.Agents))
+		_, _ = fmt.Fprintln(c.s.err, agentsLine(all.Agents)+f.noneNote(all.Agents))
 	}
 	return nil
+}
+
+// noneNote says why there may be no agents.
+func (f *agentsListFlags) noneNote(agents []apiv1.Agent) string {
+	switch {
+	case len(agents) > 0:
+		return ""
+	case f.query.Selector+f.query.State+f.query.Text != "":
+		return " match"
+	case f.query.Hidden:
+		return ": connect one as configs/managed-agent.yaml does"
+	}
+	return ": connect one as configs/managed-agent.yaml does; --hidden shows those that have been away for long"
 }
 
 // follow redraws the table on a terminal, and writes a line for each change elsewhere. Ctrl-C is how it ends.

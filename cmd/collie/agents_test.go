@@ -87,10 +87,17 @@ func TestAgentsList(t *testing.T) {
 func TestAgentsListOfNone(t *testing.T) {
 	t.Parallel()
 	server := newFakeServer(t, answers{"GET /agents": apiv1.Agents{Agents: []apiv1.Agent{}}})
-	code, stdout, stderr := server.run(t, "agents list")
-	require.Equal(t, exitDone, code)
-	require.Empty(t, stdout)
-	require.Equal(t, "no agents\n", stderr)
+	for line, want := range map[string]string{
+		"agents list":               "no agents: connect one as configs/managed-agent.yaml does; --hidden shows those that have been away for long\n",
+		"agents list --hidden":      "no agents: connect one as configs/managed-agent.yaml does\n",
+		"agents list -l a=b":        "no agents match\n",
+		"agents list -q x --hidden": "no agents match\n",
+	} {
+		code, stdout, stderr := server.run(t, line)
+		require.Equal(t, exitDone, code)
+		require.Empty(t, stdout)
+		require.Equal(t, want, stderr)
+	}
 }
 
 func TestAgentsListWatchTellsChanges(t *testing.T) {
@@ -197,10 +204,14 @@ func TestThroughput(t *testing.T) {
 	require.Equal(t, exitDone, code, stderr)
 	golden(t, "throughput", stdout)
 
+	fresh := newFakeServer(t, answers{"GET /agents/{uid}/throughput": apiv1.Series{Interval: "30s"}})
+	_, stdout, _ = fresh.run(t, "agents throughput "+uidA)
+	require.Equal(t, "no figures yet: the first ones come within a minute\n", stdout)
+
 	none := newFakeServer(t, answers{"GET /agents/{uid}/throughput": apiv1.Problem{Status: 404, Detail: "not found"}})
 	code, _, stderr = none.run(t, "agents throughput "+uidA)
 	require.Equal(t, exitFailed, code)
-	require.Contains(t, stderr, "no telemetry of "+uidA+" (not found): offer it own_metrics")
+	require.Contains(t, stderr, "no telemetry of "+uidA+": offer it own_metrics")
 }
 
 func exampleEvents() []apiv1.Event {

@@ -56,7 +56,7 @@ func newConnectionsApplyCommand(r *remote) *cobra.Command {
 		Short: "Make or replace an offer",
 		Long: `Make or replace an offer. FILE is YAML or JSON:
 
-  selector: deployment.environment=prod
+  selector: deployment.environment.name=prod
   priority: 10
   opamp: {endpoint: "wss://collie.example.com/v1/opamp", heartbeat_interval: 30s, headers: {}, ca: ""}
   own_metrics: {endpoint: self}      # or a URL of OTLP/HTTP; own_traces and own_logs likewise
@@ -93,7 +93,7 @@ func readConnection(cmd *cobra.Command, file, name string) (apiv1.Connection, er
 		return offer, err
 	}
 	if err := yaml.UnmarshalStrict([]byte(text), &offer); err != nil {
-		return offer, fmt.Errorf("--file: %w", err)
+		return offer, fmt.Errorf("--file: %s", strings.TrimPrefix(err.Error(), "error unmarshaling JSON: while decoding JSON: json: "))
 	}
 	if offer.Name != "" && offer.Name != name {
 		return offer, fmt.Errorf("--file: it is named %q there, and %q by --name: make them the same", offer.Name, name)
@@ -131,7 +131,11 @@ func connectionsTable(all []apiv1.Connection, now time.Time) string {
 func connectionParts(c apiv1.Connection) string {
 	var parts []string
 	if c.OpAMP != nil {
-		parts = append(parts, "opamp "+orDash(c.OpAMP.Endpoint))
+		what := c.OpAMP.Endpoint
+		if c.OpAMP.HeartbeatInterval != "" {
+			what = strings.TrimSpace(what + " every " + c.OpAMP.HeartbeatInterval)
+		}
+		parts = append(parts, "opamp "+orDash(what))
 	}
 	for _, own := range []struct {
 		name string

@@ -90,6 +90,7 @@ func TestHelpAndVersion(t *testing.T) {
 		"load --help":     "--slow-ratio",
 		"sink --help":     "--acknowledged",
 		"version":         "collie dev (go",
+		"--version":       "collie dev (go",
 		"completion bash": "bash completion V2 for collie",
 	} {
 		code, stdout, stderr := collie(t.Context(), strings.Fields(line)...)

@@ -27,7 +27,7 @@ func newPlanCommand(s streams) *cobra.Command {
 
 Exit code 2: at least one agent, or a policy, refuses.`,
 		Example: `  collie plan -f gateway.yaml --name gateway
-  collie plan -f - --name gateway --selector 'service.name=gateway,deployment.environment=stage' < gateway.yaml`,
+  collie plan -f - --name gateway --selector 'service.name=gateway,deployment.environment.name=stage' < gateway.yaml`,
 		Args: noArguments,
 	}
 	r := newRemote(s, cmd)

@@ -23,6 +23,7 @@ import (
 const (
 	serverVariable = "COLLIE_SERVER"
 	tokenVariable  = "COLLIE_TOKEN"
+	caVariable     = "COLLIE_CA_FILE"
 )
 
 // remote is how commands reach the server: the flags that all of them share.
@@ -38,7 +39,7 @@ func newRemote(s streams, parent *cobra.Command) *remote {
 	flags := parent.PersistentFlags()
 	flags.StringVar(&r.server, "server", "", "`URL` of the server (default $"+serverVariable+" or "+client.DefaultServer+")")
 	flags.StringVar(&r.token, "token", "", "token to use (default $"+tokenVariable+", or the admin token of a server on this machine)")
-	flags.StringVar(&r.caFile, "ca-file", "", "`file` of the certificates to trust, in PEM (default the system's)")
+	flags.StringVar(&r.caFile, "ca-file", "", "`file` of the certificates to trust, in PEM (default $"+caVariable+" or the system's)")
 	flags.BoolVar(&r.plaintextToken, "plaintext-token", false, "send the token over plain http to another machine, too")
 	return r
 }
@@ -51,6 +52,9 @@ func (r *remote) options() client.Options {
 	}
 	if o.Token == "" {
 		o.Token = os.Getenv(tokenVariable)
+	}
+	if o.CAFile == "" {
+		o.CAFile = os.Getenv(caVariable)
 	}
 	if o.Token == "" && client.IsLoopback(o.Server) {
 		if content, err := os.ReadFile(adminToken()); err == nil {
@@ -68,6 +72,8 @@ type session struct {
 	client *client.Client
 	s      streams
 	format string
+	// tokenless says that no token was found.
+	tokenless bool
 }
 
 // run makes a command of f: it checks -o where there is one, and says what to do about errors.
@@ -81,7 +87,9 @@ func (r *remote) run(f func(ctx context.Context, c *session, args []string) erro
 			return c.usage(err)
 		}
 		var err error
-		if c.client, err = client.New(r.options()); err != nil {
+		options := r.options()
+		c.tokenless = options.Token == ""
+		if c.client, err = client.New(options); err != nil {
 			return c.usage(err)
 		}
 		defer c.client.Close()
@@ -110,6 +118,9 @@ func (c *session) explain(ctx context.Context, err error) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &answer):
+		if c.tokenless && answer.Status == http.StatusUnauthorized {
+			return fmt.Errorf("the server wants a token: give one with --token or %s%s", tokenVariable, tokenNote(c.client.Server()))
+		}
 		return explainAnswer(err, answer.Status)
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
 		return errors.New("interrupted")
@@ -124,7 +135,7 @@ func (c *session) explain(ctx context.Context, err error) error {
 func explainAnswer(err error, status int) error {
 	switch status {
 	case http.StatusUnauthorized:
-		return fmt.Errorf("%w: give a valid token with --token or %s%s", err, tokenVariable, tokenNote())
+		return fmt.Errorf("%w: give a valid one with --token or %s", err, tokenVariable)
 	case http.StatusForbidden:
 		return fmt.Errorf("%w: use a token of a role that may do this; an admin makes one with collie token create", err)
 	case http.StatusPreconditionFailed:
@@ -135,8 +146,11 @@ func explainAnswer(err error, status int) error {
 	return err
 }
 
-// tokenNote says why the admin token of this machine was not used, where it is there.
-func tokenNote() string {
+// tokenNote says why the admin token of this machine was not used.
+func tokenNote(server string) string {
+	if !client.IsLoopback(server) {
+		return ""
+	}
 	file, err := os.Open(adminToken())
 	if err == nil {
 		_ = file.Close()
@@ -144,7 +158,7 @@ func tokenNote() string {
 	if errors.Is(err, fs.ErrPermission) {
 		return " (you may not read " + adminToken() + ")"
 	}
-	return ""
+	return fmt.Sprintf(", or the server's folder with %s (there is no %s)", datadir.Variable, adminToken())
 }
 
 func (c *session) explainTransport(err *url.Error) error {
@@ -152,7 +166,7 @@ func (c *session) explainTransport(err *url.Error) error {
 		return fmt.Errorf("%s does not answer in time: try again later, or name another server with --server", c.client.Server())
 	}
 	if errors.As(err, new(x509.UnknownAuthorityError)) {
-		return fmt.Errorf("%s: %w: name the certificates to trust with --ca-file", c.client.Server(), err.Err)
+		return fmt.Errorf("%s: %w: name the certificates to trust with --ca-file or %s", c.client.Server(), err.Err, caVariable)
 	}
 	return fmt.Errorf("%s cannot be reached: %w: start collie server, or name another one with --server or %s",
 		c.client.Server(), err.Err, serverVariable)

@@ -87,7 +87,8 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		answer any
 		want   string
 	}{
-		"token":     {apiv1.Problem{Status: 401, Detail: "a token is needed"}, "a token is needed: give a valid token with --token or COLLIE_TOKEN\n"},
+		"no token": {apiv1.Problem{Status: 401, Detail: "send a header"}, "the server wants a token: give one with --token or COLLIE_TOKEN, " +
+			"or the server's folder with COLLIE_DATA_DIR (there is no " + adminToken() + ")\n"},
 		"role":      {apiv1.Problem{Status: 403, Detail: "a viewer may not"}, "a viewer may not: use a token of a role that may do this; an admin makes one with collie token create\n"},
 		"stale":     {apiv1.Problem{Status: 412, Detail: "version 4 is newer"}, "version 4 is newer: run the command again to begin from what is there now\n"},
 		"too many":  {apiv1.Problem{Status: 429, Detail: "too many failures"}, "too many failures: try again later\n"},
@@ -112,7 +113,21 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 	secured.StartTLS()
 	t.Cleanup(secured.Close)
 	_, _, stderr = collie(t.Context(), "audit", "--server", secured.URL)
-	require.Contains(t, stderr, "certificate signed by unknown authority: name the certificates to trust with --ca-file\n")
+	require.Contains(t, stderr, "certificate signed by unknown authority: name the certificates to trust with --ca-file or COLLIE_CA_FILE\n")
+	_, _, stderr = collie(t.Context(), "audit", "--server", strings.Replace(secured.URL, "https", "http", 1))
+	require.Contains(t, stderr, "collie audit: the server speaks https only: write its URL with https://\n")
+
+	refusing := newFakeServer(t, answers{"GET /audit": apiv1.Problem{Status: 401, Detail: "the token is unknown"}})
+	_, _, stderr = refusing.run(t, "audit --token t")
+	require.Equal(t, "collie audit: the token is unknown: give a valid one with --token or COLLIE_TOKEN\n", stderr)
+}
+
+// TestWhereTheCertificatesComeFrom is not parallel: it sets the environment.
+func TestWhereTheCertificatesComeFrom(t *testing.T) {
+	t.Setenv(caVariable, "/no/ca")
+	code, _, stderr := collie(t.Context(), "audit")
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, stderr, "open /no/ca")
 }
 
 // TestWhereTheTokenComesFrom is not parallel: it sets the environment.

@@ -220,6 +220,7 @@ var bars = []rune("▁▂▃▄▅▆▇█")
 
 // throughputTable has a line for each series that has a point.
 func throughputTable(s apiv1.Series) string {
+	filled := false
 	t := newTable("PER SECOND", "NOW", "MEAN", "MAX", "LAST HOUR")
 	for _, line := range []struct {
 		name   string
@@ -240,8 +241,12 @@ func throughputTable(s apiv1.Series) string {
 			}
 		}
 		if n > 0 {
+			filled = true
 			t.row(line.name, rate(last), rate(sum/float64(n)), rate(top), sparkline(line.points, top))
 		}
+	}
+	if !filled {
+		return "no figures yet: the first ones come within a minute\n"
 	}
 	return t.String()
 }

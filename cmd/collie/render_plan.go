@@ -81,7 +81,7 @@ func planText(p apiv1.Plan, colours palette) string {
 	fmt.Fprintf(&b, "%s: of %s, %d accept, %d refuse, %d cannot tell\n", named(p.Name), count(len(p.Agents), "agent"),
 		p.Accepted, p.Refused, p.CannotTell)
 	writeReasons(&b, colours.state(apiv1.OutcomeRefused), groups(p.Agents, apiv1.OutcomeRefused, func(a apiv1.PlanAgent) string {
-		return cmp.Or(a.Stage, "refused") + ": " + a.Message
+		return strings.ReplaceAll(cmp.Or(a.Stage, "refused"), "_", " ") + ": " + a.Message
 	}, wordsOf))
 	writeReasons(&b, colours.state(apiv1.OutcomeCannotTell), groups(p.Agents, apiv1.OutcomeCannotTell, func(a apiv1.PlanAgent) string {
 		return a.Message

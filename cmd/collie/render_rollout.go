@@ -53,11 +53,28 @@ func phaseText(counts map[string]int) string {
 
 // rolloutLine is the shortest text that changes whenever something happened.
 func rolloutLine(r apiv1.Rollout) string {
-	line := fmt.Sprintf("%s is %s, wave %s, agents: %s", rolloutSubject(r), orDash(r.State), waveText(r), phaseText(r.Counts))
-	if why := rolloutReason(r); why != "" {
+	line := fmt.Sprintf("%s %s, wave %s", rolloutSubject(r), stateWords(r.State), waveText(r))
+	if agents := phaseText(r.Counts); agents != "-" {
+		line += ", agents: " + agents
+	}
+	// Why it ended stands in the result and in the verdict.
+	if why := rolloutReason(r); why != "" && !fleet.RolloutState(r.State).Final() {
 		line += "; " + why
 	}
 	return line
+}
+
+// stateWords are a state in a sentence.
+func stateWords(state string) string {
+	switch fleet.RolloutState(state) {
+	case fleet.RolloutDone:
+		return "has succeeded"
+	case fleet.RolloutTakenBack:
+		return "was rolled back"
+	case fleet.RolloutWasAborted:
+		return "was aborted"
+	}
+	return "is " + orDash(state)
 }
 
 // rolloutReason is why a rollout ended as it did, or what it waits for.

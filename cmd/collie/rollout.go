@@ -178,7 +178,7 @@ func (c *session) startRollout(ctx context.Context, request apiv1.RolloutRequest
 		return c.watchRollout(ctx, rollout.ID)
 	}
 	return c.show(rollout, func(palette, time.Time) string {
-		return fmt.Sprintf("%s: watch it with collie rollout status %s --watch\n", rolloutLine(rollout), named(rollout.ID))
+		return fmt.Sprintf("%s; watch it with collie rollout status %s --watch\n", rolloutLine(rollout), named(rollout.ID))
 	})
 }
 

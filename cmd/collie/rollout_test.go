@@ -43,7 +43,7 @@ func TestRolloutStart(t *testing.T) {
 		code, stdout, stderr := server.run(t, "rollout start "+line)
 		require.Equal(t, exitDone, code, stderr)
 		require.Equal(t, "rollout r-1 of gw@3 is running, wave 2 of 3, agents: 2 assigned, 1 applied, 1 good, 1 failed; "+
-			"waits for 1 agent to apply it: watch it with collie rollout status r-1 --watch\n", stdout)
+			"waits for 1 agent to apply it; watch it with collie rollout status r-1 --watch\n", stdout)
 		require.Equal(t, []string{"POST /rollouts " + sent}, server.asked())
 	}
 }
@@ -70,11 +70,12 @@ func TestRolloutWatchEndsWithTheRollout(t *testing.T) {
 	t.Parallel()
 	for state, want := range map[string]struct {
 		code    int
+		end     string
 		verdict string
 	}{
-		"succeeded":   {exitDone, ""},
-		"rolled_back": {exitRefused, "collie rollout status: rollout r-1 of gw@3 was rolled back: too many; mend it, try it with collie plan, and apply it again\n"},
-		"aborted":     {exitFailed, "collie rollout status: rollout r-1 of gw@3 was aborted: its agents get what they had before\n"},
+		"succeeded":   {exitDone, "has succeeded", ""},
+		"rolled_back": {exitRefused, "was rolled back", "collie rollout status: rollout r-1 of gw@3 was rolled back: too many; mend it, try it with collie plan, and apply it again, or with --force if the cause was elsewhere\n"},
+		"aborted":     {exitFailed, "was aborted", "collie rollout status: rollout r-1 of gw@3 was aborted: its agents get what they had before\n"},
 	} {
 		t.Run(state, func(t *testing.T) {
 			t.Parallel()
@@ -90,7 +91,7 @@ func TestRolloutWatchEndsWithTheRollout(t *testing.T) {
 			const status = "collie rollout status: "
 			require.Equal(t, status+"rollout r-1 of gw@3 is running, wave 2 of 3, agents: 2 assigned, 1 applied, 1 good, 1 failed; waits for 1 agent to apply it\n"+
 				status+"no answer from "+server.url+" (busy): trying again\n"+
-				status+"rollout r-1 of gw@3 is "+state+", wave 2 of 3, agents: 2 assigned, 1 applied, 1 good, 1 failed; too many\n"+want.verdict, stderr)
+				status+"rollout r-1 of gw@3 "+want.end+", wave 2 of 3, agents: 2 assigned, 1 applied, 1 good, 1 failed\n"+want.verdict, stderr)
 		})
 	}
 }
@@ -154,7 +155,7 @@ func TestRolloutActions(t *testing.T) {
 	require.Equal(t, "collie rollout resume: it is not paused\n", stderr)
 	code, stdout, _ = server.run(t, "rollout abort r-1")
 	require.Equal(t, exitDone, code)
-	require.Contains(t, stdout, "is aborted")
+	require.Contains(t, stdout, "was aborted, wave 2 of 3")
 	_, stdout, _ = server.run(t, "rollout list")
 	golden(t, "rollouts", stdout)
 }

@@ -58,7 +58,7 @@ func rolloutVerdict(r apiv1.Rollout) error {
 	case fleet.RolloutDone:
 		return nil
 	case fleet.RolloutTakenBack:
-		return &refusedError{fmt.Errorf("%s was rolled back: %s; mend it, try it with collie plan, and apply it again",
+		return &refusedError{fmt.Errorf("%s was rolled back: %s; mend it, try it with collie plan, and apply it again, or with --force if the cause was elsewhere",
 			rolloutSubject(r), orDash(oneText(r.Message)))}
 	}
 	return fmt.Errorf("%s was aborted: its agents get what they had before", rolloutSubject(r))

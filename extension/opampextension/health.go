@@ -56,20 +56,23 @@ func (h *healthTree) update(source *componentstatus.InstanceID, event *component
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	name := componentName(source)
-	inPipeline := false
+	inPipeline, changed := false, false
 	source.AllPipelineIDs(func(id pipeline.ID) bool {
 		inPipeline = true
-		h.set("pipeline:"+id.String(), name, event)
+		changed = h.set("pipeline:"+id.String(), name, event) || changed
 		return true
 	})
 	if !inPipeline {
-		h.set(extensionsGroup, name, event)
+		changed = h.set(extensionsGroup, name, event)
 	}
-	h.wake()
+	if changed {
+		h.wake()
+	}
 }
 
-// set takes an event at one place. The caller holds mu.
-func (h *healthTree) set(group, name string, event *componentstatus.Event) {
+// set takes an event at one place, and says whether it changes anything: memory_limiter says OK at each of its checks, which
+// is no news. The caller holds mu.
+func (h *healthTree) set(group, name string, event *componentstatus.Event) bool {
 	if h.groups[group] == nil {
 		h.groups[group] = map[string]*componentHealth{}
 	}
@@ -77,6 +80,8 @@ func (h *healthTree) set(group, name string, event *componentstatus.Event) {
 	if c == nil {
 		c = &componentHealth{}
 		h.groups[group][name] = c
+	} else if event.Status() == c.status && errorText(event.Err()) == errorText(c.err) {
+		return false
 	}
 	if event.Status() == componentstatus.StatusRecoverableError && c.status != componentstatus.StatusRecoverableError {
 		c.failing = event.Timestamp()
@@ -92,6 +97,7 @@ func (h *healthTree) set(group, name string, event *componentstatus.Event) {
 		}
 	}
 	c.status, c.err, c.at = event.Status(), event.Err(), event.Timestamp()
+	return true
 }
 
 func (h *healthTree) setReady(ready bool) {

@@ -231,6 +231,29 @@ func TestHealthErrorsAreUTF8(t *testing.T) {
 	require.Equal(t, "bad \uFFFD", built(h).LastError)
 }
 
+// memory_limiter says that it is well at each of its checks, once a second.
+func TestHealthSaidAgainIsNoChange(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHealthTree(time.Minute, time.Now())
+		h.update(batches, event(componentstatus.StatusOK))
+		<-h.changed
+		first := built(h)
+		time.Sleep(time.Second)
+		h.update(batches, event(componentstatus.StatusOK))
+		require.Empty(t, h.changed)
+		require.Equal(t, first.String(), built(h).String(), "the time is that of the last change")
+
+		h.update(batches, componentstatus.NewRecoverableErrorEvent(errTest))
+		require.Len(t, h.changed, 1)
+		<-h.changed
+		h.update(batches, componentstatus.NewRecoverableErrorEvent(errTest))
+		require.Empty(t, h.changed)
+		h.update(batches, componentstatus.NewRecoverableErrorEvent(errors.New("another one")))
+		require.Len(t, h.changed, 1)
+	})
+}
+
 // The Collector calls update under a lock, also while nobody takes what has changed.
 func TestHealthUpdateNeverBlocks(t *testing.T) {
 	t.Parallel()
@@ -250,7 +273,7 @@ func TestHealthUpdateNeverBlocks(t *testing.T) {
 		writers.Wait()
 		require.Len(t, h.changed, 1, "many changes are one wake-up")
 		<-h.changed
-		h.update(extends, event(componentstatus.StatusOK))
+		h.update(extends, event(componentstatus.StatusStopping))
 		require.Len(t, h.changed, 1)
 	})
 }

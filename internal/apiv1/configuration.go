@@ -87,7 +87,7 @@ type PlanAgent struct {
 	// Name is the agent's host.name, else its service.instance.id, else its uid.
 	Name    string `json:"name"`
 	Outcome string `json:"outcome"`
-	// Stage is policy, merge or dry_run.
+	// Stage is policy, merge, dry_run or state.
 	Stage   string `json:"stage,omitempty"`
 	Message string `json:"message,omitempty"`
 	// Diff is a unified diff from what runs to what would run, empty if nothing changes.

@@ -158,6 +158,9 @@ func problem(response *http.Response) error {
 			e.Detail = document.Title
 		}
 	}
+	if e.Detail == "" && bytes.Contains(content, []byte("HTTP request to an HTTPS server")) {
+		e.Detail = "the server speaks https only: write its URL with https://"
+	}
 	if e.Detail == "" {
 		e.Detail = "HTTP " + response.Status
 		if location := response.Header.Get("Location"); location != "" {

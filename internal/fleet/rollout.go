@@ -9,7 +9,7 @@ import (
 )
 
 // ErrRolloutState is the error of a command that the rollout's state does not allow.
-var ErrRolloutState = errors.New("not possible in this state of the rollout")
+var ErrRolloutState = errors.New("not possible")
 
 // RolloutState is where a rollout stands.
 type RolloutState string
@@ -142,7 +142,7 @@ func (r *Rollout) Failures() int {
 // budget is spent.
 func (r *Rollout) Pause(now time.Time, actor string) (Event, error) {
 	if r.State != RolloutRunning && r.State != RolloutPending {
-		return Event{}, fmt.Errorf("pause %s, which is %s: %w", r.ID, r.State, ErrRolloutState)
+		return Event{}, fmt.Errorf("rollout %s is %s: to pause it is %w", r.ID, r.State, ErrRolloutState)
 	}
 	r.State, r.UpdatedAt = RolloutIsPaused, now
 	return r.event(now, actor, RolloutPaused, ""), nil
@@ -151,7 +151,7 @@ func (r *Rollout) Pause(now time.Time, actor string) (Event, error) {
 // Resume lets a paused rollout go on.
 func (r *Rollout) Resume(now time.Time, actor string) (Event, error) {
 	if r.State != RolloutIsPaused {
-		return Event{}, fmt.Errorf("resume %s, which is %s: %w", r.ID, r.State, ErrRolloutState)
+		return Event{}, fmt.Errorf("rollout %s is %s: to resume it is %w", r.ID, r.State, ErrRolloutState)
 	}
 	r.State, r.UpdatedAt = RolloutRunning, now
 	if r.Wave == 0 {
@@ -163,7 +163,7 @@ func (r *Rollout) Resume(now time.Time, actor string) (Event, error) {
 // Abort ends the rollout. What it touched gets the previous version again.
 func (r *Rollout) Abort(now time.Time, actor string) ([]Event, error) {
 	if r.State.Final() {
-		return nil, fmt.Errorf("abort %s, which is %s: %w", r.ID, r.State, ErrRolloutState)
+		return nil, fmt.Errorf("rollout %s is %s: to abort it is %w", r.ID, r.State, ErrRolloutState)
 	}
 	return r.takeBack(now, actor, RolloutWasAborted, RolloutAborted, "aborted by "+actor), nil
 }

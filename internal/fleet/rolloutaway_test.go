@@ -56,6 +56,7 @@ func TestARolloutWaitsForSomebody(t *testing.T) {
 	nobody := newWorld(t, 0, RolloutSpec{})
 	nobody.step()
 	require.Equal(t, RolloutDone, nobody.rollout.State, "a version that concerns nobody is released")
+	require.Equal(t, "it concerns no agent that is known; those that come get it", nobody.rollout.Message)
 }
 
 // TestTimeWithoutServerDoesNotCount: an hour without the server is not an hour in which agents did not answer, and no wave
@@ -84,11 +85,17 @@ func TestForceOffersWhatFailed(t *testing.T) {
 	w := newWorld(t, 1, RolloutSpec{})
 	w.run(time.Minute, func(a *Agent) { refuse(w.now, a) })
 	require.Equal(t, RolloutTakenBack, w.rollout.State)
+	require.NotContains(t, w.rollout.Message, "before")
 	for force, want := range map[bool]RolloutState{false: RolloutTakenBack, true: RolloutDone} {
 		again := newWorld(t, 1, RolloutSpec{Force: force})
-		again.agents[0].RemoteConfig.Refused = w.agents[0].RemoteConfig.Refused
+		refusal := w.agents[0].RemoteConfig.Refused[0]
+		refusal.At = start.Add(-time.Hour)
+		again.agents[0].RemoteConfig.Refused = []Refusal{refusal}
 		again.run(time.Minute, func(a *Agent) { apply(again.now, a) })
 		require.Equal(t, want, again.rollout.State, again.rollout.Message)
+		if !force {
+			require.Contains(t, again.rollout.Message, "failed on it before, and is not offered it again without force; then it said: no such processor")
+		}
 	}
 }
 

@@ -51,7 +51,11 @@ func (r *Rollout) judgeOne(t *Target, c Candidate) Kind {
 
 func (r *Rollout) judgeAssigned(t *Target, c Candidate) Kind {
 	if refusal, refused := c.Agent.RemoteConfig.Refusal(c.Hash); refused {
-		return t.fail(c.Hash, refusal.Error)
+		message := refusal.Error
+		if refusal.At.Before(r.CreatedAt) {
+			message = "failed on it before, and is not offered it again without force; then it said: " + message
+		}
+		return t.fail(c.Hash, message)
 	}
 	// Without a hash nothing is desired: whatever the agent runs, there is nothing that could fail.
 	if c.Agent.Connected && (c.Agent.Runs(c.Hash) || c.Hash == "") {

@@ -90,6 +90,9 @@ func (r *Rollout) advance(now time.Time, byUID map[string]Candidate) (events []E
 		if r.Wave == len(steps) || len(byUID) == 0 {
 			r.State, r.FinishedAt = RolloutDone, now
 			r.Message = fmt.Sprintf("%s, %d failed", agents(len(r.Targets)), r.Failures())
+			if len(r.Targets) == 0 {
+				r.Message = "it concerns no agent that is known; those that come get it"
+			}
 			return append(events, r.event(now, ActorServer, RolloutSucceeded, r.Message)), true
 		}
 		if waits := r.waits(now, byUID); waits != "" {

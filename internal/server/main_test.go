@@ -93,11 +93,13 @@ func TestFailedStart(t *testing.T) {
 	c.API.Listen = first.api.Addr().String()
 	_, err := New(t.Context(), c, slog.New(slog.DiscardHandler))
 	require.ErrorContains(t, err, "api: ")
+	require.ErrorContains(t, err, "name another address with --listen")
 	c.API.Listen = "127.0.0.1:0"
 	made(t, c)
 
 	_, err = New(t.Context(), c, slog.New(slog.DiscardHandler))
-	require.ErrorContains(t, err, "in use by another collie server")
+	require.ErrorContains(t, err, c.DataDir+": in use by another collie server")
+	require.NotContains(t, err.Error(), "unavailable", "not in the words of flock")
 }
 
 func TestAdminToken(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/collie-otel/collie/internal/server/auth"
@@ -24,6 +25,9 @@ import (
 
 // Database is the name of the store's file in the data directory.
 const Database = "collie.db"
+
+// errInUse is an error of lock.
+var errInUse = errors.New("in use by another collie server: stop it, or name another folder with --data-dir")
 
 // Server is a control plane. New makes it and binds its ports, Start serves, Stop ends it.
 type Server struct {
@@ -80,7 +84,7 @@ func (s *Server) open(ctx context.Context) error {
 	}
 	unlock, err := lock(filepath.Join(s.config.DataDir, "lock"))
 	if err != nil {
-		return fmt.Errorf("%s is in use by another collie server: stop it, or name another one with --data-dir: %w", s.config.DataDir, err)
+		return fmt.Errorf("the data directory %s: %w", s.config.DataDir, err)
 	}
 	s.close = append(s.close, unlock)
 	db, err := sqlite.Open(ctx, filepath.Join(s.config.DataDir, Database))
@@ -100,12 +104,20 @@ func (s *Server) bind() error {
 	}
 	var err error
 	if s.opamp, err = s.listen(s.config.OpAMP.Endpoint, clientCA, s.opampHandler()); err != nil {
-		return fmt.Errorf("opamp: %w", err)
+		return fmt.Errorf("opamp: %w", orTaken(err, "--opamp-listen"))
 	}
 	if s.api, err = s.listen(s.config.API, nil, s.apiHandler()); err != nil {
-		return fmt.Errorf("api: %w", err)
+		return fmt.Errorf("api: %w", orTaken(err, "--listen"))
 	}
 	return nil
+}
+
+// orTaken adds what to do to the error of a port that is in use.
+func orTaken(err error, flag string) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%w: stop what listens there, or name another address with %s", err, flag)
+	}
+	return err
 }
 
 func (s *Server) listen(e Endpoint, clientCA *x509.CertPool, handler http.Handler) (*listener, error) {

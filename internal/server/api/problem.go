@@ -41,10 +41,11 @@ var known = []struct {
 	advice string
 }{
 	{store.ErrNotFound, http.StatusNotFound, ""},
+	{store.ErrUnfinished, http.StatusConflict, "wait for its end, or abort it"},
 	{store.ErrConflict, http.StatusConflict, "read it again, then decide"},
 	{store.ErrInvalid, http.StatusBadRequest, ""},
 	{fleet.ErrRolloutState, http.StatusConflict, ""},
-	{ErrCapability, http.StatusConflict, "its capabilities are in GET /agents/{uid}"},
+	{ErrCapability, http.StatusConflict, "see its capabilities"},
 	{ErrConnected, http.StatusConflict, ""},
 	{ErrNoTokens, http.StatusConflict, ""},
 	{ErrAway, http.StatusConflict, "try again when it is"},
@@ -62,7 +63,7 @@ func explain(err error) (*refusal, bool) {
 	}
 	for _, k := range known {
 		if errors.Is(err, k.err) {
-			detail := strings.ReplaceAll(err.Error(), "\n", "; ")
+			detail := strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\n", "; "), store.ErrInvalid.Error()+": ") // the status says that
 			if k.advice != "" {
 				detail += ": " + k.advice
 			}

@@ -195,12 +195,13 @@ func TestErrorsOfControl(t *testing.T) {
 	g := newDev(t)
 	path := "/agents/" + uid1 + "/restart"
 	for err, status := range map[error]int{
-		store.ErrNotFound: 404, store.ErrConflict: 409, store.ErrInvalid: 400, ErrAway: 409, ErrCapability: 409, ErrBusy: 503,
+		store.ErrNotFound: 404, store.ErrConflict: 409, store.ErrUnfinished: 409, store.ErrInvalid: 400, ErrAway: 409, ErrCapability: 409, ErrBusy: 503,
 		context.DeadlineExceeded: 503, errors.New("disk /var/secret is full"): 500,
 	} {
 		g.control.fail = func(string) error { return fmt.Errorf("restart: %w", err) }
 		w := g.do("POST", path, "")
 		detail := refused(t, w, status)
+		require.Equal(t, errors.Is(err, store.ErrUnfinished), strings.HasSuffix(detail, "not finished: wait for its end, or abort it"), detail)
 		require.Equal(t, status == 503, w.Header().Get("Retry-After") != "", detail)
 		if status == 500 {
 			require.NotContains(t, w.Body.String(), "secret")
@@ -209,6 +210,8 @@ func TestErrorsOfControl(t *testing.T) {
 			require.Contains(t, g.log.String(), "/var/secret")
 		}
 	}
+	g.control.fail = func(string) error { return fmt.Errorf("%w: there is no version 9", store.ErrInvalid) }
+	require.Equal(t, "there is no version 9", refused(t, g.do("POST", path, ""), http.StatusBadRequest))
 	g.control.fail = func(string) error { panic("secret cause") }
 	w := g.do("POST", path, "")
 	refused(t, w, http.StatusInternalServerError)

@@ -175,8 +175,12 @@ func (c *Control) SavePackageOffer(ctx context.Context, actor string, o apiv1.Pa
 	if c.packages == nil {
 		return fmt.Errorf("%w: this server has no folder of packages: start it with --packages-dir", store.ErrInvalid)
 	}
-	if !slices.ContainsFunc(c.packages.List(), func(p apiv1.Package) bool { return p.Version == o.Version }) {
-		return fmt.Errorf("%w: there is no package of version %q: GET /packages lists them", store.ErrInvalid, o.Version)
+	var versions []string
+	for _, p := range c.packages.List() {
+		versions = append(versions, p.Version)
+	}
+	if !slices.Contains(versions, o.Version) {
+		return fmt.Errorf("%w: there is no package of version %q that is signed: there are %q", store.ErrInvalid, o.Version, versions)
 	}
 	event := fleet.Event{Time: c.now(), Actor: actor, Kind: fleet.PackageOfferSaved, Message: o.Name + ": " + o.Version}
 	return c.saveWish(ctx, kindPackage, o.Name, o.Selector, o, event)

@@ -18,9 +18,16 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrConflict: somebody else was faster, or what is there forbids it.
 	ErrConflict = errors.New("conflict")
+	// ErrUnfinished is an ErrConflict: a rollout of this configuration goes on.
+	ErrUnfinished error = unfinished{}
 	// ErrInvalid: the input can never be stored.
 	ErrInvalid = errors.New("invalid")
 )
+
+type unfinished struct{}
+
+func (unfinished) Error() string { return "not finished" }
+func (unfinished) Unwrap() error { return ErrConflict }
 
 // Store keeps what the control plane knows. It is safe for concurrent use. A method that writes returns after the write is on
 // disk, in one transaction with the events passed along: either all of it is there after a crash, or nothing.
@@ -111,7 +118,7 @@ type Configurations interface {
 	Version(ctx context.Context, name string, number int) (fleet.Version, error)
 	// ListVersions returns all without bodies, the newest first; ErrNotFound without such a configuration.
 	ListVersions(ctx context.Context, name string) ([]fleet.Version, error)
-	// DeleteConfiguration deletes it with its versions. ErrConflict while a rollout of it is unfinished. Numbers go on after it if
+	// DeleteConfiguration deletes it with its versions. ErrUnfinished while a rollout of it is unfinished. Numbers go on after it if
 	// the name comes again: a version is never two things.
 	DeleteConfiguration(ctx context.Context, name string, events ...fleet.Event) error
 }
@@ -121,7 +128,7 @@ const AnyVersion = -1
 
 // Rollouts are stored whole.
 type Rollouts interface {
-	// CreateRollout stores a new one and sets its Revision. ErrConflict if its configuration has an unfinished one, or is no
+	// CreateRollout stores a new one and sets its Revision. ErrUnfinished if its configuration has another one, ErrConflict if it is no
 	// longer as the rollout's From says, or the ID is taken; ErrNotFound if there is no such version.
 	CreateRollout(ctx context.Context, r *fleet.Rollout, events ...fleet.Event) error
 	// SaveRollout replaces one that is as it was when r was read, else ErrConflict, and sets r.Revision. A rollout that succeeded

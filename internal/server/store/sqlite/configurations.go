@@ -126,13 +126,8 @@ func (s *Store) DeleteConfiguration(ctx context.Context, name string, events ...
 		return err
 	}
 	return s.writing(ctx, func(tx *sql.Tx) error {
-		var unfinished int
-		err := tx.QueryRowContext(ctx, `SELECT count(*) FROM rollouts WHERE configuration = ? AND unfinished = 1`, name).Scan(&unfinished)
-		if err != nil {
+		if err := noneUnfinished(ctx, tx, name); err != nil {
 			return err
-		}
-		if unfinished > 0 {
-			return fmt.Errorf("a rollout of %s is not finished: %w", name, store.ErrConflict)
 		}
 		result, err := tx.ExecContext(ctx, `UPDATE configurations SET deleted = 1, released = 0, salt = '' WHERE name = ? AND deleted = 0`, name)
 		if err := mustChange(result, err, "configuration", name); err != nil {

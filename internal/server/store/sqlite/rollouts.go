@@ -29,13 +29,26 @@ func (s *Store) CreateRollout(ctx context.Context, r *fleet.Rollout, events ...f
 		if c.Released != r.From {
 			return fmt.Errorf("version %d of %s is released, not %d: %w", c.Released.Version, c.Name, r.From.Version, store.ErrConflict)
 		}
+		if err := noneUnfinished(ctx, tx, r.Configuration); err != nil {
+			return err
+		}
 		_, err = tx.ExecContext(ctx, `INSERT INTO rollouts (id, configuration, unfinished, created_at, revision, document)
 			VALUES (?, ?, ?, ?, 0, ?)`, r.ID, r.Configuration, !r.State.Final(), nanos(r.CreatedAt), text)
 		if isDuplicate(err) {
-			return fmt.Errorf("another rollout of %s is not finished, or the id %s is taken: %w", r.Configuration, r.ID, store.ErrConflict)
+			return fmt.Errorf("the id %s of a rollout is taken: %w", r.ID, store.ErrConflict)
 		}
 		return err
 	})
+}
+
+// noneUnfinished makes sure that no rollout of a configuration goes on.
+func noneUnfinished(ctx context.Context, tx *sql.Tx, configuration string) error {
+	var unfinished int
+	err := tx.QueryRowContext(ctx, `SELECT count(*) FROM rollouts WHERE configuration = ? AND unfinished = 1`, configuration).Scan(&unfinished)
+	if err == nil && unfinished > 0 {
+		err = fmt.Errorf("a rollout of %s is %w", configuration, store.ErrUnfinished)
+	}
+	return err
 }
 
 // SaveRollout replaces a rollout, and releases its version when it succeeded.

@@ -22,7 +22,7 @@ func testAllOrNothing(t *testing.T, s store.Store) {
 	require.NoError(t, s.CreateRollout(t.Context(), newRollout(t, s, "r1", "base", 1)))
 	before := revision(t, s)
 	event := fleet.Event{Kind: fleet.ConfigurationDeleted, Time: Start}
-	require.ErrorIs(t, s.DeleteConfiguration(t.Context(), "base", event), store.ErrConflict)
+	require.ErrorIs(t, s.DeleteConfiguration(t.Context(), "base", event), store.ErrUnfinished)
 	require.ErrorIs(t, s.CreateRollout(t.Context(), newRollout(t, s, "r2", "base", 1), event), store.ErrConflict)
 	_, err := s.SaveVersion(t.Context(), fleet.Version{Configuration: "base"}, 7, event)
 	require.ErrorIs(t, err, store.ErrConflict)

@@ -112,7 +112,7 @@ func testRolloutConflicts(t *testing.T, s store.Store) {
 	saveVersion(t, s, "base", "two")
 	r := newRollout(t, s, "r1", "base", 1)
 	require.NoError(t, s.CreateRollout(t.Context(), r))
-	require.ErrorIs(t, s.CreateRollout(t.Context(), newRollout(t, s, "r2", "base", 2)), store.ErrConflict, "one at a time")
+	require.ErrorIs(t, s.CreateRollout(t.Context(), newRollout(t, s, "r2", "base", 2)), store.ErrUnfinished, "one at a time")
 
 	stale, err := s.Rollout(t.Context(), "r1")
 	require.NoError(t, err)
