@@ -117,6 +117,11 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 	_, _, stderr = collie(t.Context(), "audit", "--server", strings.Replace(secured.URL, "https", "http", 1))
 	require.Contains(t, stderr, "collie audit: the server speaks https only: write its URL with https://\n")
 
+	other := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(other.Close)
+	_, _, stderr = collie(t.Context(), "audit", "--server", other.URL)
+	require.Equal(t, "collie audit: HTTP 404 Not Found: what answers at "+strings.TrimPrefix(other.URL, "http://")+" is no collie server\n", stderr)
+
 	refusing := newFakeServer(t, answers{"GET /audit": apiv1.Problem{Status: 401, Detail: "the token is unknown"}})
 	_, _, stderr = refusing.run(t, "audit --token t")
 	require.Equal(t, "collie audit: the token is unknown: give a valid one with --token or COLLIE_TOKEN\n", stderr)

@@ -166,6 +166,9 @@ func problem(response *http.Response) error {
 		if location := response.Header.Get("Location"); location != "" {
 			e.Detail += " to " + location
 		}
+		if response.StatusCode == http.StatusNotFound {
+			e.Detail += fmt.Sprintf(": what answers at %s is no collie server", response.Request.URL.Host)
+		}
 	}
 	return e
 }
