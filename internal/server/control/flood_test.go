@@ -45,4 +45,3 @@ func TestAnAgentFloodsItsEvents(t *testing.T) {
 	require.Equal(t, fleet.EventsLeftOut, events[1].Kind)
 	require.Equal(t, fmt.Sprintf("%d events, more than are kept of one agent", flips+1-eventBurst), events[1].Message)
 }
-
