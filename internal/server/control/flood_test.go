@@ -1,7 +1,9 @@
 package control
 
 import (
+	"bytes"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -44,4 +46,71 @@ func TestAnAgentFloodsItsEvents(t *testing.T) {
 	require.Equal(t, fleet.AgentUnhealthy, events[0].Kind)
 	require.Equal(t, fleet.EventsLeftOut, events[1].Kind)
 	require.Equal(t, fmt.Sprintf("%d events, more than are kept of one agent", flips+1-eventBurst), events[1].Message)
+}
+
+// What an agent calls a resource costs no more than reading a real one, however much there is; what is not read counts as managed.
+func TestManagedIsBounded(t *testing.T) {
+	t.Parallel()
+	label := "metadata: {labels: {opentelemetry.io/opamp-managed: \"false\"}}\n"
+	large := label + strings.Repeat("# "+strings.Repeat("x", 61)+"\n", maxResource/64)
+	files := map[string]*protobufs.AgentConfigFile{"large": {Body: []byte(large)}, "small": {Body: []byte(label)}}
+	for i := range 20 {
+		files[fmt.Sprintf("some/%02d", i)] = &protobufs.AgentConfigFile{Body: []byte(large[:maxResource-1])}
+	}
+	_, managed := effectiveConfig(&protobufs.EffectiveConfig{ConfigMap: &protobufs.AgentConfigMap{ConfigMap: files}})
+	require.Contains(t, managed, "large")
+	require.NotContains(t, managed, "some/00")
+	require.Contains(t, managed, "some/19", "beyond what is read of one agent")
+
+	bomb := "opentelemetry.io/opamp-managed: x\na: &a [x,x,x,x,x,x,x,x,x]\n"
+	for c := 'b'; c < 'l'; c++ {
+		bomb += fmt.Sprintf("%c: &%c [*%c,*%c,*%c,*%c,*%c,*%c,*%c,*%c,*%c]\n", c, c, c-1, c-1, c-1, c-1, c-1, c-1, c-1, c-1, c-1)
+	}
+	began := time.Now()
+	isManaged([]byte(bomb))
+	isManaged([]byte("opentelemetry.io/opamp-managed: " + strings.Repeat("[", maxResource/2)))
+	require.Less(t, time.Since(began), 5*time.Second)
+}
+
+// Components that no binary has are not kept.
+func TestComponentsAreBounded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	a := w.agent(nil)
+	a.full.Capabilities |= uint64(protobufs.AgentCapabilities_AgentCapabilities_ReportsAvailableComponents)
+	all := map[string]*protobufs.ComponentDetails{}
+	for i := range 5000 {
+		all[fmt.Sprintf("component %060d", i)] = &protobufs.ComponentDetails{}
+	}
+	a.full.AvailableComponents = &protobufs.AvailableComponents{Hash: []byte("h"), Components: all}
+	a.hello()
+	require.Zero(t, a.poll().Flags, "it is not asked again")
+	w.end()
+	w.start()
+	documents, err := w.db.Documents(t.Context(), kindComponents)
+	require.NoError(t, err)
+	require.Empty(t, documents)
+}
+
+// Configurations that come faster than they are written wait for the store, not in memory.
+func TestBodiesAreWrittenBeforeThereAreTooMany(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	a := w.agent(nil)
+	a.hello()
+	body := bytes.Repeat([]byte("x"), maxHeld/4)
+	for n := range 10 {
+		body[0] = byte('a' + n)
+		a.send(&protobufs.AgentToServer{Capabilities: a.full.Capabilities, EffectiveConfig: &protobufs.EffectiveConfig{
+			ConfigMap: &protobufs.AgentConfigMap{ConfigMap: map[string]*protobufs.AgentConfigFile{"": {Body: body}}},
+		}})
+		w.mu.Lock()
+		held := 0
+		for _, b := range w.unsaved.bodies {
+			held += len(b)
+		}
+		require.Equal(t, held, w.unsaved.held)
+		w.mu.Unlock()
+		require.LessOrEqual(t, held, maxHeld)
+	}
 }

@@ -16,12 +16,16 @@ const (
 	batch = 1000
 	// maxEvents bounds the events that wait for a store that does not work. The oldest go first.
 	maxEvents = 100_000
+	// maxHeld bounds the effective configurations that wait, in bytes: whoever brings one more waits for the store. If that does not work
+	// it is not taken up until it comes again.
+	maxHeld = 64 << 20
 )
 
 // pending is what is not written yet. It is guarded by Control.mu.
 type pending struct {
 	agents map[*entry]struct{}
 	bodies map[string][]byte // by content hash
+	held   int               // bytes in bodies
 	events []fleet.Event
 }
 
@@ -38,6 +42,13 @@ func (p *pending) event(e fleet.Event) {
 		p.events = p.events[1:]
 	}
 	p.events = append(p.events, e)
+}
+
+func (p *pending) body(hash string, body []byte) {
+	if p.bodies[hash] == nil {
+		p.bodies[hash] = body
+		p.held += len(body)
+	}
 }
 
 func (p *pending) isEmpty() bool { return len(p.agents) == 0 && len(p.events) == 0 }
@@ -62,6 +73,7 @@ func (p *pending) take() (w store.AgentBatch, entries []*entry, trees []tree) {
 	w.Events, p.events = p.events, nil
 	if len(p.agents) == 0 {
 		clear(p.bodies)
+		p.held = 0
 	}
 	return w, entries, trees
 }
@@ -72,10 +84,23 @@ func (p *pending) untake(w store.AgentBatch, entries []*entry) {
 		p.agents[e] = struct{}{}
 	}
 	for _, body := range w.Bodies {
-		p.bodies[fleet.ContentHash(body)] = body
+		p.body(fleet.ContentHash(body), body)
 	}
 	p.events = append(w.Events, p.events...)
 	p.events = p.events[max(0, len(p.events)-maxEvents):]
+}
+
+// makeRoom has a body wait for the store when too many are held, and says whether it can be taken.
+func (c *Control) makeRoom(ctx context.Context, body []byte) bool {
+	c.mu.Lock()
+	full := c.unsaved.held > 0 && c.unsaved.held+len(body) > maxHeld
+	c.mu.Unlock()
+	if !full {
+		return true
+	}
+	err := c.save(ctx)
+	c.report("write effective configurations", err)
+	return err == nil
 }
 
 // save writes everything that is not written. When it returns nil, all that was noted before is on disk, whoever wrote it.

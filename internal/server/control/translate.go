@@ -202,10 +202,13 @@ func effectiveConfig(c *protobufs.EffectiveConfig) (body []byte, managed map[str
 		managed = map[string]struct{}{}
 	}
 	var b bytes.Buffer
+	read := 0
 	for i, name := range slices.Sorted(maps.Keys(files)) {
 		content := files[name].GetBody()
-		if isManaged(content) {
-			managed[name] = struct{}{}
+		if namesManaged(content) {
+			if read += len(content); read > maxResources || isManaged(content) {
+				managed[name] = struct{}{}
+			}
 		}
 		if len(files) == 1 {
 			return bytes.Clone(content), managed
