@@ -45,7 +45,9 @@ type entry struct {
 	vague time.Time
 	// greeted is the token that it was last seen with.
 	greeted string
-	story   story
+	// issueAfter is when it may be given a credential again without anybody asking.
+	issueAfter time.Time
+	story      story
 }
 
 // loadAgents takes up what is stored. Agents that are stored as connected are so no more.
@@ -224,13 +226,32 @@ func (c *Control) Forget(ctx context.Context, actor, uid string) error {
 		return err
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	credentials := map[string]struct{}{}
 	if !e.agent.Connected { // else it has just come, and will be written
 		delete(c.agents, e.uid)
 		c.unsaved.forget(e)
+		c.credentialsOf(e, credentials)
 	}
 	c.wake()
-	return nil
+	c.mu.Unlock()
+	return c.disown(ctx, actor, credentials)
+}
+
+// credentialsOf adds the UIDs whose credentials end with an agent that has left the inventory: its own, and the one before if nobody has it
+// any more. The caller holds mu.
+func (c *Control) credentialsOf(e *entry, into map[string]struct{}) {
+	into[e.agent.UID] = struct{}{}
+	if _, err := c.find(e.agent.Formerly); e.agent.Formerly != "" && err != nil {
+		into[e.agent.Formerly] = struct{}{}
+	}
+}
+
+// disown revokes the credentials of agents that are known no more: nobody would see what is done with them.
+func (c *Control) disown(ctx context.Context, actor string, uids map[string]struct{}) error {
+	if c.auth == nil || len(uids) == 0 {
+		return nil
+	}
+	return c.auth.RevokeAgents(ctx, actor, uids)
 }
 
 // findAway returns the entry of an agent that is not connected.

@@ -191,7 +191,7 @@ func (c *Control) prune(ctx context.Context) error {
 	if err := c.save(ctx); err != nil { // who has just come back is stored as connected, so that its row stays
 		return err
 	}
-	now := c.now()
+	now, credentials := c.now(), map[string]struct{}{}
 	var keep store.Retention
 	if c.keep.Events > 0 {
 		keep.EventsSince = now.Add(-c.keep.Events)
@@ -202,11 +202,13 @@ func (c *Control) prune(ctx context.Context) error {
 		for _, e := range c.agents {
 			if !e.agent.Connected && e.agent.LastSeen.Before(keep.AgentsSince) {
 				c.drop(e)
+				c.credentialsOf(e, credentials)
 			}
 		}
 		c.mu.Unlock()
 	}
 	pruned, err := c.store.Prune(ctx, keep)
+	err = errors.Join(err, c.disown(ctx, fleet.ActorServer, credentials))
 	if err == nil && pruned != (store.Pruned{}) {
 		c.log.Info("deleted what was old", "agents", pruned.Agents, "events", pruned.Events, "effective_configs", pruned.Bodies)
 	}
