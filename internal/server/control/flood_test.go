@@ -114,3 +114,57 @@ func TestBodiesAreWrittenBeforeThereAreTooMany(t *testing.T) {
 		require.LessOrEqual(t, held, maxHeld)
 	}
 }
+
+// What an agent says of itself is cut to what any agent says.
+func TestDescriptionsAreBounded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	long := strings.Repeat("x", maxText)
+	attributes := map[string]string{}
+	health := &protobufs.ComponentHealth{Healthy: true, ComponentHealthMap: map[string]*protobufs.ComponentHealth{}}
+	for i := range maxAttributes {
+		attributes[fmt.Sprintf("key %03d", i)] = long
+		health.ComponentHealthMap[fmt.Sprint(i)] = &protobufs.ComponentHealth{LastError: long}
+	}
+	a := w.agent(attributes)
+	a.full.Health = health
+	a.hello()
+	stored, size := a.stored(), 0
+	for k, v := range stored.Identifying {
+		size += len(k) + len(v)
+	}
+	require.LessOrEqual(t, size, maxDescription)
+	require.NotEmpty(t, stored.Identifying)
+	errors := 0
+	for _, c := range stored.Health.Components {
+		errors += len(c.LastError)
+	}
+	require.LessOrEqual(t, errors, maxHealthText)
+	require.NotZero(t, errors)
+	require.Len(t, stored.Health.Components, maxAttributes, "which there are, and whether they are healthy, is told")
+}
+
+// An agent with another configuration each time does not fill the disk within the hour between two cleanings.
+func TestBodiesThatNobodyHasAreDeleted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	a := w.agent(nil)
+	a.hello()
+	said := func(body string) string {
+		a.send(&protobufs.AgentToServer{Capabilities: a.full.Capabilities, EffectiveConfig: &protobufs.EffectiveConfig{
+			ConfigMap: &protobufs.AgentConfigMap{ConfigMap: map[string]*protobufs.AgentConfigFile{"": {Body: []byte(body)}}},
+		}})
+		return a.stored().EffectiveConfigHash
+	}
+	first, second := said("a: 1"), said("a: 2")
+	w.saving.Lock()
+	require.Equal(t, 8, w.written)
+	w.written = maxWritten
+	w.saving.Unlock()
+	require.NoError(t, w.discard(t.Context()))
+	_, err := w.db.EffectiveConfig(t.Context(), first)
+	require.ErrorIs(t, err, store.ErrNotFound)
+	_, err = w.db.EffectiveConfig(t.Context(), second)
+	require.NoError(t, err)
+	require.Zero(t, w.written)
+}

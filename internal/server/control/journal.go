@@ -19,6 +19,9 @@ const (
 	// maxHeld bounds the effective configurations that wait, in bytes: whoever brings one more waits for the store. If that does not work
 	// it is not taken up until it comes again.
 	maxHeld = 64 << 20
+	// maxWritten is how many bytes of effective configurations are written before those that no agent has any more are deleted; else that
+	// is done every pruneEvery, within which one agent could fill a disk.
+	maxWritten = 1 << 30
 )
 
 // pending is what is not written yet. It is guarded by Control.mu.
@@ -125,7 +128,24 @@ func (c *Control) save(ctx context.Context) error {
 			c.mu.Unlock()
 			return err
 		}
+		for _, body := range w.Bodies {
+			c.written += len(body)
+		}
 	}
+}
+
+// discard deletes effective configurations that no agent has, when many were written.
+func (c *Control) discard(ctx context.Context) error {
+	c.saving.Lock()
+	defer c.saving.Unlock()
+	if c.written < maxWritten {
+		return nil
+	}
+	_, err := c.store.Prune(ctx, store.Retention{})
+	if err == nil {
+		c.written = 0
+	}
+	return err
 }
 
 // touch writes when agents were last seen, where nothing else of them is written.
