@@ -7,10 +7,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/open-telemetry/opamp-go/protobufs"
 	"github.com/stretchr/testify/require"
 
+	"github.com/collie-otel/collie/internal/apiv1"
 	"github.com/collie-otel/collie/internal/fleet"
+	"github.com/collie-otel/collie/internal/plan"
 	"github.com/collie-otel/collie/internal/server/store"
 )
 
@@ -167,4 +170,28 @@ func TestBodiesThatNobodyHasAreDeleted(t *testing.T) {
 	_, err = w.db.EffectiveConfig(t.Context(), second)
 	require.NoError(t, err)
 	require.Zero(t, w.written)
+}
+
+// What agents answer to a plan is kept for an hour: once if many say the same, and not without end.
+func TestDiffsOfAPlanAreBounded(t *testing.T) {
+	t.Parallel()
+	job := &planJob{agents: map[string]*apiv1.PlanAgent{}}
+	answer := func(diff string) *apiv1.PlanAgent {
+		q := &question{uid: uuid.New()}
+		job.agents[q.uid.String()] = &apiv1.PlanAgent{}
+		require.True(t, (&Control{now: time.Now}).answered(job, q, plan.Answer{Outcome: plan.Accepted, Diff: diff}))
+		return job.agents[q.uid.String()]
+	}
+	require.True(t, answer(strings.Repeat("x", maxDiff+1)).Truncated)
+	kept := 0
+	for n := range maxDiffs/maxDiff + 10 {
+		if a := answer(strings.Repeat(string(rune('A'+n)), maxDiff)); a.Diff != "" {
+			kept += len(a.Diff)
+		} else {
+			require.True(t, a.Truncated)
+		}
+	}
+	require.Equal(t, maxDiffs, kept)
+	require.Len(t, answer(strings.Repeat("A", maxDiff)).Diff, maxDiff, "there is one already")
+	require.False(t, answer("").Truncated)
 }
