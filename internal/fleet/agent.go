@@ -31,6 +31,10 @@ type Agent struct {
 	PackagesReported string `json:"packages_reported,omitempty"`
 	// Enrolment is the id of the token that it came with first, if its uses are counted.
 	Enrolment string `json:"enrolment,omitempty"`
+	// Credential is the id of the credential of its own that it has used, and Contender of the one that was made for whoever came in its
+	// name with an enrolment token since.
+	Credential string `json:"credential,omitempty"`
+	Contender  string `json:"contender,omitempty"`
 	// Formerly is the UID that its credential is for, if it was given another one since.
 	Formerly           string             `json:"formerly,omitempty"`
 	ConnectionSettings ConnectionSettings `json:"connection_settings"`

@@ -38,8 +38,10 @@ const (
 	AgentHealthy      Kind = "healthy"
 	AgentRestarted    Kind = "restart_requested"
 	AgentForgotten    Kind = "forgotten"
-	AgentDuplicate    Kind = "duplicate_uid"  // another agent came under its UID, and was given one of its own
-	AgentWithheld     Kind = "offer_withheld" // the desired set would delete what it does not name
+	AgentDuplicate    Kind = "duplicate_uid"   // another agent came under its UID, and was given one of its own
+	AgentWithheld     Kind = "offer_withheld"  // the desired set would delete what it does not name
+	AgentContended    Kind = "enrolled_again"  // it has a credential of its own, and somebody came with an enrolment token in its name
+	EventsLeftOut     Kind = "events_left_out" // it made more than are kept
 
 	ConnectionsOffered  Kind = "connection_settings_offered"
 	ConnectionsApplied  Kind = "connection_settings_applied"

@@ -1,20 +1,29 @@
 package server
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+	"github.com/open-telemetry/opamp-go/protobufs"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	"google.golang.org/protobuf/proto"
 
+	"github.com/collie-otel/collie/internal/apiv1"
 	"github.com/collie-otel/collie/internal/datadir"
+	"github.com/collie-otel/collie/internal/server/auth"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -139,6 +148,94 @@ func TestAgentTokens(t *testing.T) {
 		}
 	}
 	s.Start()
-	code, _ := get(t, "http://"+s.opamp.Addr().String()+"/v1/metrics", "")
+	metrics := "http://" + s.opamp.Addr().String() + "/v1/metrics"
+	code, _ := get(t, metrics, "")
 	require.Equal(t, http.StatusUnauthorized, code)
+	code, _ = get(t, metrics, "Bearer "+token)
+	require.Equal(t, http.StatusUnauthorized, code, "nobody knows this agent, or it was forgotten")
+
+	secret, _, err := s.auth.Create(t.Context(), "test", auth.Request{Role: apiv1.RoleAgent, Uses: -1})
+	require.NoError(t, err)
+	parsed := uuid.MustParse(uid)
+	hello, err := proto.Marshal(&protobufs.AgentToServer{InstanceUid: parsed[:], Capabilities: 1})
+	require.NoError(t, err)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+s.opamp.Addr().String()+"/v1/opamp", bytes.NewReader(hello))
+	require.NoError(t, err)
+	r.Close = true
+	r.Header = http.Header{"Authorization": {"Bearer " + secret}, "Content-Type": {"application/x-protobuf"}}
+	resp, err := http.DefaultClient.Do(r)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	code, _ = get(t, metrics, "Bearer "+token)
+	require.Equal(t, http.StatusMethodNotAllowed, code)
+}
+
+// Whoever has no token cannot hold a connection by a body that does not come to its end; streams and agents are not concerned.
+func TestSlowBodies(t *testing.T) {
+	t.Parallel()
+	c := config(t)
+	c.Dev = false
+	s := made(t, c)
+	for _, l := range []*listener{s.opamp, s.api} {
+		require.NotZero(t, l.http.ReadTimeout)
+		l.http.ReadTimeout = 200 * time.Millisecond
+	}
+	s.Start()
+	for address, path := range map[string]string{s.opamp.Addr().String(): "/v1/metrics", s.api.Addr().String(): "/api/v1/plans"} {
+		conn, err := net.Dial("tcp", address)
+		require.NoError(t, err)
+		require.NoError(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
+		_, err = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nx", path)
+		require.NoError(t, err)
+		answer, err := io.ReadAll(conn)
+		require.NoError(t, err, "it is closed by the server")
+		require.Contains(t, string(answer), "401 Unauthorized")
+		require.NoError(t, conn.Close())
+	}
+	token, err := os.ReadFile(filepath.Join(c.DataDir, datadir.AdminToken))
+	require.NoError(t, err)
+	conn, err := net.Dial("tcp", s.api.Addr().String())
+	require.NoError(t, err)
+	_, err = fmt.Fprintf(conn, "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n\r\n", strings.TrimSpace(string(token)))
+	require.NoError(t, err)
+	require.NoError(t, conn.SetDeadline(time.Now().Add(time.Second)))
+	_, err = io.ReadAll(conn)
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded, "a stream goes on")
+	require.NoError(t, conn.Close())
+}
+
+// A database that was cut to nothing is not taken for a new one.
+func TestEmptiedDatabase(t *testing.T) {
+	t.Parallel()
+	c := config(t)
+	c.Dev = false
+	require.NoError(t, made(t, c).Stop(t.Context()))
+	admin, err := os.ReadFile(filepath.Join(c.DataDir, datadir.AdminToken))
+	require.NoError(t, err)
+	require.NoError(t, os.Truncate(filepath.Join(c.DataDir, Database), 0))
+	_, err = New(t.Context(), c, slog.New(slog.DiscardHandler))
+	require.ErrorContains(t, err, "is empty, and was not: restore a backup")
+	after, err := os.ReadFile(filepath.Join(c.DataDir, datadir.AdminToken))
+	require.NoError(t, err)
+	require.Equal(t, admin, after)
+	require.NoError(t, os.Remove(filepath.Join(c.DataDir, Database)))
+	made(t, c)
+}
+
+// Without tokens, a web page whose name resolves to this machine must not be an agent.
+func TestPagesAreNoAgents(t *testing.T) {
+	t.Parallel()
+	s := made(t, config(t))
+	for origin, want := range map[string]int{
+		"": http.StatusUpgradeRequired, "http://localhost:4320": http.StatusUpgradeRequired, "http://evil.example.com:4320": http.StatusForbidden,
+		"null": http.StatusForbidden, "%": http.StatusForbidden,
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/v1/opamp", nil)
+		if origin != "" {
+			r.Header.Set("Origin", origin)
+		}
+		w := httptest.NewRecorder()
+		s.opampHandler().ServeHTTP(w, r)
+		require.Equal(t, want, w.Code, origin)
+	}
 }

@@ -87,6 +87,9 @@ func (s *Server) open(ctx context.Context) error {
 		return fmt.Errorf("the data directory %s: %w", s.config.DataDir, err)
 	}
 	s.close = append(s.close, unlock)
+	if err := s.checkDatabase(); err != nil {
+		return err
+	}
 	db, err := sqlite.Open(ctx, filepath.Join(s.config.DataDir, Database))
 	if err != nil {
 		return fmt.Errorf("open the store: %w", err)
@@ -94,6 +97,19 @@ func (s *Server) open(ctx context.Context) error {
 	s.store = db
 	s.close = append(s.close, db.Close)
 	return nil
+}
+
+// checkDatabase refuses a database that was emptied: it would be taken for a new one, and a fleet begun anew over its old secrets.
+func (s *Server) checkDatabase() error {
+	path := filepath.Join(s.config.DataDir, Database)
+	info, err := os.Stat(path)
+	if err != nil || info.Size() > 0 {
+		return nil // what cannot be read fails in Open
+	}
+	if _, err := os.Stat(filepath.Join(s.config.DataDir, secretFile)); err != nil {
+		return nil // the first start was interrupted
+	}
+	return fmt.Errorf("%s is empty, and was not: restore a backup, or delete it to begin anew", path)
 }
 
 // bind listens on both ports.
@@ -142,7 +158,8 @@ func (s *Server) listen(e Endpoint, clientCA *x509.CertPool, handler http.Handle
 		l = tls.NewListener(l, config)
 	}
 	return &listener{l, &http.Server{
-		Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		// ReadTimeout is for bodies that no handler reads: net/http reads on, to keep the connection. Handlers have their own.
+		Handler: handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 2 * time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}}, nil
 }

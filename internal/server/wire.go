@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/collie-otel/collie/internal/datadir"
 	"github.com/collie-otel/collie/internal/fleet"
+	"github.com/collie-otel/collie/internal/server/api"
 	"github.com/collie-otel/collie/internal/server/auth"
 	"github.com/collie-otel/collie/internal/server/authority"
 	"github.com/collie-otel/collie/internal/server/control"
@@ -34,6 +36,9 @@ type parts struct {
 	recorder  *telemetry.Recorder
 	secret    []byte // signs the credentials of agents for their own metrics and for packages
 }
+
+// secretFile is the name of the file in the data directory that holds parts.secret.
+const secretFile = "secret"
 
 // wire makes the parts and the fleet.
 func (s *Server) wire(ctx context.Context) error {
@@ -86,7 +91,7 @@ func (s *Server) openParts() (err error) {
 			s.log.Warn("an executable is not offered", "error", problem)
 		}
 	}
-	path := filepath.Join(dir, "secret")
+	path := filepath.Join(dir, secretFile)
 	if s.parts.secret, err = os.ReadFile(path); errors.Is(err, os.ErrNotExist) {
 		s.parts.secret = []byte(rand.Text())
 		err = statefile.Replace(path, s.parts.secret)
@@ -129,18 +134,34 @@ func (s *Server) opampHandler() http.Handler {
 	mux.HandleFunc("/v1/metrics", s.receiveMetrics)
 	if s.parts.packages != nil {
 		mux.HandleFunc("/packages/", func(w http.ResponseWriter, r *http.Request) {
-			if _, ok := s.agentOf(r); !ok {
+			if _, ok := s.knownAgentOf(r); !ok {
 				http.Error(w, "packages are for agents that were offered them", http.StatusUnauthorized)
 				return
 			}
 			s.parts.packages.ServeHTTP(w, r)
 		})
 	}
+	if s.config.Dev {
+		return notFromPages(mux)
+	}
 	return mux
 }
 
+// notFromPages refuses what web pages send, whose name may have been made to resolve to this machine: without tokens each could be an
+// agent, and read what agents are sent. Agents have no origin, or one of this machine.
+func notFromPages(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if origin, err := url.Parse(r.Header.Get("Origin")); err != nil || origin.Host != "" && !api.IsLoopback(origin.Host) ||
+			origin.Host == "" && r.Header.Get("Origin") != "" {
+			http.Error(w, "the request comes from a page of another site", http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 func (s *Server) receiveMetrics(w http.ResponseWriter, r *http.Request) {
-	uid, ok := s.agentOf(r)
+	uid, ok := s.knownAgentOf(r)
 	if !ok {
 		http.Error(w, "own metrics are taken from agents that were offered this destination", http.StatusUnauthorized)
 		return
@@ -159,6 +180,15 @@ func (s *Server) signature(uid string) []byte {
 	mac := hmac.New(sha256.New, s.parts.secret)
 	mac.Write([]byte(agentTokenPrefix + uid))
 	return mac.Sum(nil)
+}
+
+// knownAgentOf is agentOf for agents of the inventory: the credential of one that was forgotten ends with it.
+func (s *Server) knownAgentOf(r *http.Request) (uid string, ok bool) {
+	if uid, ok = s.agentOf(r); uid == "" {
+		return uid, ok
+	}
+	known, found := s.control.UIDOf(uid)
+	return uid, ok && found && known == uid
 }
 
 // agentOf is the agent that such a credential is for; without tokens it is nobody in particular.

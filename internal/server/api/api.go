@@ -39,6 +39,7 @@ type API struct {
 	origins   http.CrossOriginProtection
 	// keepAlive is how often a stream without changes says that it is there.
 	keepAlive time.Duration
+	comparing chan struct{} // holds whoever compares two versions
 }
 
 const prefix = "/api/v1"
@@ -47,7 +48,7 @@ const prefix = "/api/v1"
 func New(o Options) *API {
 	a := &API{
 		store: o.Store, control: o.Control, auth: o.Auth, log: o.Log, now: o.Now, hideAfter: o.HideAfter, hub: newHub(o.Store, o.Log),
-		mux: http.NewServeMux(), keepAlive: 15 * time.Second,
+		mux: http.NewServeMux(), keepAlive: 15 * time.Second, comparing: make(chan struct{}, 1),
 	}
 	if a.now == nil {
 		a.now = time.Now
@@ -107,7 +108,7 @@ func (a *API) admit(r *http.Request) error {
 	if r.Header.Get("Sec-Fetch-Site") == "cross-site" || a.origins.Check(r) != nil {
 		return refuse(http.StatusForbidden, "the request comes from a page of another site")
 	}
-	if a.auth == nil && !isLoopback(r.Host) {
+	if a.auth == nil && !IsLoopback(r.Host) {
 		return refuse(http.StatusForbidden,
 			"without tokens the server answers only under a loopback name such as localhost or 127.0.0.1: run it without --dev")
 	}

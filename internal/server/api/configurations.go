@@ -208,6 +208,9 @@ func (a *API) getVersion(w http.ResponseWriter, r *request) error {
 	return writeJSON(w, http.StatusOK, fromVersion(&v, c.Released.Version))
 }
 
+// maxDiff bounds what is compared, in bytes, one at a time: 4 MiB of lines of two kinds take a second and allocate 800 MiB.
+const maxDiff = 4 << 20
+
 func (a *API) diffVersions(w http.ResponseWriter, r *request) error {
 	name, err := r.name()
 	if err != nil {
@@ -220,6 +223,15 @@ func (a *API) diffVersions(w http.ResponseWriter, r *request) error {
 	to, err := a.versionOf(r, name, "to")
 	if err != nil {
 		return err
+	}
+	if size := len(from.Body) + len(to.Body); size > maxDiff {
+		return refuse(http.StatusConflict, "the two have %d bytes; up to %d are compared here: get both versions, and compare them", size, maxDiff)
+	}
+	select {
+	case a.comparing <- struct{}{}:
+		defer func() { <-a.comparing }()
+	case <-r.Context().Done():
+		return r.Context().Err()
 	}
 	label := func(v *fleet.Version) string { return fmt.Sprintf("%s@%d", name, v.Number) }
 	diff := udiff.Unified(label(&from), label(&to), string(from.Body), string(to.Body))

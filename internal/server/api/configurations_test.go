@@ -1,9 +1,11 @@
 package api
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -148,4 +150,20 @@ func TestHugeBodiesAreRefused(t *testing.T) {
 	refused(t, g.do("POST", "/rollouts", huge[:maxSmall+1]), http.StatusRequestEntityTooLarge)
 	require.Empty(t, g.control.all())
 	get[apiv1.Configuration](t, g.do("PUT", "/configurations/base", `{"body": "`+strings.Repeat(`\n`, 8<<20)+`a"}`), http.StatusCreated)
+}
+
+// What costs seconds and gigabytes to compare is for whoever wants to know.
+func TestLargeDiffs(t *testing.T) {
+	t.Parallel()
+	g := newDev(t)
+	for _, size := range []int{maxDiff / 2, maxDiff/2 - 2, maxDiff/2 + 2} {
+		saved := g.do("PUT", "/configurations/base", `{"body": `+quoted(strings.Repeat("a\n", size/2))+`}`)
+		require.Less(t, saved.Code, 300, saved.Body)
+	}
+	require.Equal(t, http.StatusOK, g.do("GET", "/configurations/base/diff?from=1&to=2", "").Code)
+	require.Contains(t, refused(t, g.do("GET", "/configurations/base/diff?from=1&to=3", ""), http.StatusConflict), "compare them")
+	g.comparing <- struct{}{}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	refused(t, g.serve(ask("GET", prefix+"/configurations/base/diff?from=1&to=2", "").WithContext(ctx)), http.StatusServiceUnavailable)
 }

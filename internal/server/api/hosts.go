@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// isLoopback says whether a Host header names this machine itself. A page whose name was made to resolve to 127.0.0.1 sends
+// IsLoopback says whether a Host header, or the host of an origin, names this machine itself. A page whose name was made to resolve to 127.0.0.1 sends
 // its own name.
-func isLoopback(host string) bool {
+func IsLoopback(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}

@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -89,14 +90,30 @@ func (k *Keeper) Revoke(ctx context.Context, actor, id string) error {
 	return k.revoke(ctx, actor, func(t *store.Token) bool { return t.ID == id }, id)
 }
 
-// RevokeAgent revokes the tokens that were issued for an agent, but the one of the id exceptID.
-func (k *Keeper) RevokeAgent(ctx context.Context, actor, uid, exceptID string) error {
+// Known says whether the token of this id has neither been revoked nor expired.
+func (k *Keeper) Known(id string) bool {
+	now := k.now()
+	return len(k.find(func(t *store.Token) bool { return t.ID == id && !expired(t, now) })) > 0
+}
+
+// RevokeAgent revokes the tokens that were issued for an agent, but those of these ids.
+func (k *Keeper) RevokeAgent(ctx context.Context, actor, uid string, except ...string) error {
 	if uid == "" {
 		return fmt.Errorf("revoke the tokens of an agent: no uid: %w", store.ErrInvalid)
 	}
 	k.writing.Lock()
 	defer k.writing.Unlock()
-	return k.revoke(ctx, actor, func(t *store.Token) bool { return t.Agent == uid && t.ID != exceptID }, "")
+	return k.revoke(ctx, actor, func(t *store.Token) bool { return t.Agent == uid && !slices.Contains(except, t.ID) }, "")
+}
+
+// RevokeAgents revokes all tokens that were issued for these agents.
+func (k *Keeper) RevokeAgents(ctx context.Context, actor string, uids map[string]struct{}) error {
+	k.writing.Lock()
+	defer k.writing.Unlock()
+	return k.revoke(ctx, actor, func(t *store.Token) bool {
+		_, among := uids[t.Agent]
+		return among && t.Agent != ""
+	}, "")
 }
 
 // revoke revokes the tokens that match. If there is none and id is not empty, that is an error. Hold writing.

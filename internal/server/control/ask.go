@@ -114,13 +114,36 @@ func (c *Control) answered(job *planJob, q *question, a plan.Answer) bool {
 	entry.Message, entry.Truncated = text(a.Message), a.Truncated
 	switch a.Outcome {
 	case plan.Accepted:
-		entry.Outcome, entry.Diff = apiv1.OutcomeAccepted, strings.ToValidUTF8(a.Diff, "\uFFFD")
+		entry.Outcome, entry.Diff = apiv1.OutcomeAccepted, job.diff(a.Diff)
+		entry.Truncated = entry.Truncated || entry.Diff == "" && a.Diff != ""
 	case plan.Refused:
 		entry.Outcome, entry.Stage = apiv1.OutcomeRefused, strings.ReplaceAll(text(a.Stage), " ", "_")
 	default:
 		entry.Outcome, entry.Message = apiv1.OutcomeCannotTell, firstOf(entry.Message, "answered "+text(string(a.Outcome)))
 	}
 	return true
+}
+
+const (
+	// maxDiff bounds an agent's difference, as the agents do, and maxDiffs the different ones of a plan together, in bytes.
+	maxDiff  = 1 << 20
+	maxDiffs = 32 << 20
+)
+
+// diff keeps one copy of each difference, of which a fleet has few; nothing if there is no room for it. The caller holds job.mu.
+func (j *planJob) diff(text string) string {
+	if known, ok := j.diffs[text]; ok {
+		return known
+	}
+	if len(text) > maxDiff || j.size+len(text) > maxDiffs {
+		return ""
+	}
+	if j.diffs == nil {
+		j.diffs = map[string]string{}
+	}
+	j.size += len(text)
+	j.diffs[text] = strings.ToValidUTF8(text, "\uFFFD")
+	return j.diffs[text]
 }
 
 // overdue asks again who was busy, and gives up on who does not answer.

@@ -20,10 +20,22 @@ import (
 // managedLabel marks resources that a bridge may delete.
 const managedLabel = "opentelemetry.io/opamp-managed"
 
+// maxResource is that of a resource in Kubernetes, and maxResources of all of an agent that are read: YAML takes 50 times its size in
+// memory.
+const (
+	maxResource  = 3 << 19
+	maxResources = 16 << 20
+)
+
+func namesManaged(body []byte) bool { return bytes.Contains(body, []byte(managedLabel)) }
+
 // isManaged says whether a file of an effective configuration is such a resource.
 func isManaged(body []byte) bool {
-	if !bytes.Contains(body, []byte(managedLabel)) {
+	if !namesManaged(body) {
 		return false
+	}
+	if len(body) > maxResource {
+		return true
 	}
 	var resource struct {
 		Metadata struct {

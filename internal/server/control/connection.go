@@ -194,7 +194,7 @@ func (c *Control) RotateCredential(ctx context.Context, actor, uid string) error
 	}
 	ctx, cancel := decided(ctx)
 	defer cancel()
-	if err := c.issue(ctx, actor, e); err != nil {
+	if err := c.issue(ctx, actor, e, false); err != nil {
 		return err
 	}
 	c.wake()
@@ -202,8 +202,9 @@ func (c *Control) RotateCredential(ctx context.Context, actor, uid string) error
 	return nil
 }
 
-// issue makes a credential for one agent. It is offered with its connection settings, and lives on when it is used.
-func (c *Control) issue(ctx context.Context, actor string, e *entry) error {
+// issue makes a credential for one agent. It is offered with its connection settings, and lives on when it is used. Whoever contends for
+// an agent gets one that does not end the agent's.
+func (c *Control) issue(ctx context.Context, actor string, e *entry, contends bool) error {
 	secret, token, err := c.auth.Create(ctx, actor, auth.Request{Role: apiv1.RoleAgent, Agent: e.agent.UID, Uses: -1})
 	if err != nil {
 		return err
@@ -211,29 +212,46 @@ func (c *Control) issue(ctx context.Context, actor string, e *entry) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e.credential, e.tries = &credential{token.ID, secret}, 0
+	e.agent.Contender = ""
+	if contends {
+		e.agent.Contender = token.ID
+	}
+	c.unsaved.agent(e)
 	e.unsettle(time.Time{})
 	c.unsaved.event(fleet.Event{Time: c.now(), Actor: actor, Kind: fleet.CredentialIssued, Agent: e.agent.UID, Message: token.ID})
 	return nil
 }
 
-// inUse ends all other credentials of an agent that has come with its newest.
+// inUse ends all other credentials of an agent that has come with its newest, or with its own while there is one of a contender's. The
+// contender's ends nothing but what is older of its kind.
 func (c *Control) inUse(ctx context.Context, e *entry, t *store.Token) {
 	if t == nil || t.Agent != e.agent.UID {
 		return
 	}
 	c.mu.Lock()
-	newest := e.credential == nil || e.credential.id == t.ID
-	if newest {
+	a := &e.agent
+	contender := a.Contender == t.ID && c.auth.Known(a.Credential)
+	back := a.Contender != "" && a.Credential == t.ID
+	ends := e.credential == nil || e.credential.id == t.ID || back
+	keep := []string{t.ID}
+	if ends {
 		e.credential, e.settledUntil = nil, time.Time{}
+		if contender {
+			keep = append(keep, a.Credential)
+		} else {
+			a.Credential, a.Contender = t.ID, ""
+		}
+		c.unsaved.agent(e)
 	}
 	c.mu.Unlock()
-	if newest {
-		if err := c.auth.RevokeAgent(ctx, fleet.ActorServer, e.agent.UID, t.ID); err != nil {
-			c.log.Error("older credentials of an agent are still valid; trying again", "instance_uid", e.uid, "error", err)
-			c.mu.Lock()
-			e.greeted = "" // with its next message
-			c.mu.Unlock()
-		}
+	if !ends {
+		return
+	}
+	if err := c.auth.RevokeAgent(ctx, fleet.ActorServer, e.agent.UID, keep...); err != nil {
+		c.log.Error("older credentials of an agent are still valid; trying again", "instance_uid", e.uid, "error", err)
+		c.mu.Lock()
+		e.greeted = "" // with its next message
+		c.mu.Unlock()
 	}
 }
 

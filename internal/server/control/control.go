@@ -126,7 +126,8 @@ type Control struct {
 	rollouts map[string]*fleet.Rollout      // unfinished ones by ID, never changed in place; guarded by decide
 	versions map[versionKey]*fleet.Version  // those in force; guarded by decide
 
-	saving sync.Mutex // held during a write of agents, so that writes keep their order. Taken before mu
+	saving  sync.Mutex // held during a write of agents, so that writes keep their order. Taken before mu
+	written int        // bytes of effective configurations since those that no agent has were deleted; guarded by saving
 
 	mu          sync.Mutex // guards all below; held for moments, never during a write
 	agents      map[uuid.UUID]*entry
@@ -226,6 +227,7 @@ func (c *Control) round(ctx context.Context) {
 	c.offerDue(ctx)
 	c.report("write agents", c.save(ctx))
 	c.report("delete agents", c.bury(ctx))
+	c.report("delete effective configurations", c.discard(ctx))
 }
 
 // wake calls the conductor, who comes soon.

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/open-telemetry/opamp-go/protobufs"
@@ -227,4 +228,77 @@ func TestAddressOfOffers(t *testing.T) {
 		c := &Control{publicURL: test.public}
 		require.Equal(t, test.want, c.reached(&http.Request{Host: "example.com", Header: test.header}).url, test.name)
 	}
+}
+
+// An agent is not displaced by whoever comes in its name with an enrolment token while it is away: when it is back, the other one's
+// credential ends. One that has lost its credential gets another all the same.
+func TestCredentialIsNotDisplaced(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, withTokens(t))
+	a, _ := w.enrolled(-1)
+	a.hello()
+	own, hash := a.untilCredential()
+	a.header.Set("Authorization", own)
+	a.took(hash)
+	a.goodbye()
+	w.restart()
+	other, _ := w.enrolled(-1)
+	other.uid = a.uid
+	other.hello()
+	taken, hash := other.untilCredential()
+	require.Contains(t, w.kinds(a.uid.String()), fleet.AgentContended)
+	other.header.Set("Authorization", taken)
+	other.took(hash)
+	require.Nil(t, other.poll().ErrorResponse, "it may be the agent, reinstalled")
+	other.goodbye()
+
+	a.seq = 0
+	require.Nil(t, a.hello().ErrorResponse)
+	refused := httptest.NewRequest(http.MethodPost, "/v1/opamp", nil)
+	refused.Header = other.header
+	_, err := w.Authenticate(refused)
+	require.Error(t, err)
+	require.Nil(t, a.poll().ErrorResponse)
+
+	require.NoError(t, w.RotateCredential(t.Context(), "test", a.uid.String()))
+	next, hash := a.untilCredential()
+	a.header.Set("Authorization", next)
+	a.took(hash)
+	refused.Header.Set("Authorization", own)
+	_, err = w.Authenticate(refused)
+	require.Error(t, err, "a rotation ends it")
+}
+
+// Forgotten agents need an enrolment token again.
+func TestForgottenAgentsCredential(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(o *Options) {
+		withTokens(t)(o)
+		o.Keep.Agents = time.Hour
+	})
+	revoked := func(a *testAgent) bool {
+		r := httptest.NewRequest(http.MethodPost, "/v1/opamp", nil)
+		r.Header = a.header
+		_, err := w.Authenticate(r)
+		return err != nil
+	}
+	owner := func() *testAgent {
+		a, _ := w.enrolled(-1)
+		a.hello()
+		own, hash := a.untilCredential()
+		a.header.Set("Authorization", own)
+		a.took(hash)
+		a.goodbye()
+		a.stored()
+		return a
+	}
+	a, b, c := owner(), owner(), owner()
+	require.NoError(t, w.Forget(t.Context(), "test", a.uid.String()))
+	w.mu.Lock()
+	w.agents[b.uid].agent.LastSeen = time.Now().Add(-2 * time.Hour)
+	w.mu.Unlock()
+	require.NoError(t, w.prune(t.Context()))
+	require.True(t, revoked(a), "forgotten")
+	require.True(t, revoked(b), "deleted")
+	require.False(t, revoked(c))
 }

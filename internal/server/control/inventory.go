@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -44,6 +45,9 @@ type entry struct {
 	vague time.Time
 	// greeted is the token that it was last seen with.
 	greeted string
+	// issueAfter is when it may be given a credential again without anybody asking.
+	issueAfter time.Time
+	story      story
 }
 
 // loadAgents takes up what is stored. Agents that are stored as connected are so no more.
@@ -117,7 +121,7 @@ func newEntry(uid uuid.UUID, now time.Time) *entry {
 // succeed takes over what was known under the UID before.
 func (e *entry) succeed(previous *entry) {
 	uid, enrolment := e.agent.UID, firstOf(e.agent.Enrolment, previous.agent.Enrolment)
-	e.agent, e.components, e.managed = previous.agent, previous.components, previous.managed
+	e.agent, e.components, e.managed, e.story = previous.agent, previous.components, previous.managed, previous.story
 	e.illSince, e.illTold = previous.illSince, previous.illTold
 	e.agent.UID, e.agent.Enrolment, e.agent.Connected, e.agent.ConnectedSince = uid, enrolment, false, time.Time{}
 	e.blank = false
@@ -155,7 +159,18 @@ func (c *Control) Gone(uid uuid.UUID, reason opampserver.Reason) {
 
 // tell notes an event of an agent, caused by itself. The caller holds mu.
 func (c *Control) tell(e *entry, kind fleet.Kind, hash, message string) {
-	c.unsaved.event(fleet.Event{Time: c.now(), Actor: e.agent.UID, Kind: kind, Agent: e.agent.UID, Hash: hash, Message: message})
+	event := fleet.Event{Time: c.now(), Actor: e.agent.UID, Kind: kind, Agent: e.agent.UID, Hash: hash, Message: message}
+	leftOut, ok := e.story.admit(event.Time)
+	if !ok {
+		return
+	}
+	if leftOut > 0 {
+		c.unsaved.event(fleet.Event{
+			Time: event.Time, Actor: fleet.ActorServer, Kind: fleet.EventsLeftOut, Agent: e.agent.UID,
+			Message: fmt.Sprintf("%d events, more than are kept of one agent", leftOut),
+		})
+	}
+	c.unsaved.event(event)
 }
 
 // note notes an event.
@@ -211,13 +226,32 @@ func (c *Control) Forget(ctx context.Context, actor, uid string) error {
 		return err
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	credentials := map[string]struct{}{}
 	if !e.agent.Connected { // else it has just come, and will be written
 		delete(c.agents, e.uid)
 		c.unsaved.forget(e)
+		c.credentialsOf(e, credentials)
 	}
 	c.wake()
-	return nil
+	c.mu.Unlock()
+	return c.disown(ctx, actor, credentials)
+}
+
+// credentialsOf adds the UIDs whose credentials end with an agent that has left the inventory: its own, and the one before if nobody has it
+// any more. The caller holds mu.
+func (c *Control) credentialsOf(e *entry, into map[string]struct{}) {
+	into[e.agent.UID] = struct{}{}
+	if _, err := c.find(e.agent.Formerly); e.agent.Formerly != "" && err != nil {
+		into[e.agent.Formerly] = struct{}{}
+	}
+}
+
+// disown revokes the credentials of agents that are known no more: nobody would see what is done with them.
+func (c *Control) disown(ctx context.Context, actor string, uids map[string]struct{}) error {
+	if c.auth == nil || len(uids) == 0 {
+		return nil
+	}
+	return c.auth.RevokeAgents(ctx, actor, uids)
 }
 
 // findAway returns the entry of an agent that is not connected.

@@ -16,12 +16,19 @@ const (
 	batch = 1000
 	// maxEvents bounds the events that wait for a store that does not work. The oldest go first.
 	maxEvents = 100_000
+	// maxHeld bounds the effective configurations that wait, in bytes: whoever brings one more waits for the store. If that does not work
+	// it is not taken up until it comes again.
+	maxHeld = 64 << 20
+	// maxWritten is how many bytes of effective configurations are written before those that no agent has any more are deleted; else that
+	// is done every pruneEvery, within which one agent could fill a disk.
+	maxWritten = 1 << 30
 )
 
 // pending is what is not written yet. It is guarded by Control.mu.
 type pending struct {
 	agents map[*entry]struct{}
 	bodies map[string][]byte // by content hash
+	held   int               // bytes in bodies
 	events []fleet.Event
 }
 
@@ -38,6 +45,13 @@ func (p *pending) event(e fleet.Event) {
 		p.events = p.events[1:]
 	}
 	p.events = append(p.events, e)
+}
+
+func (p *pending) body(hash string, body []byte) {
+	if p.bodies[hash] == nil {
+		p.bodies[hash] = body
+		p.held += len(body)
+	}
 }
 
 func (p *pending) isEmpty() bool { return len(p.agents) == 0 && len(p.events) == 0 }
@@ -62,6 +76,7 @@ func (p *pending) take() (w store.AgentBatch, entries []*entry, trees []tree) {
 	w.Events, p.events = p.events, nil
 	if len(p.agents) == 0 {
 		clear(p.bodies)
+		p.held = 0
 	}
 	return w, entries, trees
 }
@@ -72,10 +87,23 @@ func (p *pending) untake(w store.AgentBatch, entries []*entry) {
 		p.agents[e] = struct{}{}
 	}
 	for _, body := range w.Bodies {
-		p.bodies[fleet.ContentHash(body)] = body
+		p.body(fleet.ContentHash(body), body)
 	}
 	p.events = append(w.Events, p.events...)
 	p.events = p.events[max(0, len(p.events)-maxEvents):]
+}
+
+// makeRoom has a body wait for the store when too many are held, and says whether it can be taken.
+func (c *Control) makeRoom(ctx context.Context, body []byte) bool {
+	c.mu.Lock()
+	full := c.unsaved.held > 0 && c.unsaved.held+len(body) > maxHeld
+	c.mu.Unlock()
+	if !full {
+		return true
+	}
+	err := c.save(ctx)
+	c.report("write effective configurations", err)
+	return err == nil
 }
 
 // save writes everything that is not written. When it returns nil, all that was noted before is on disk, whoever wrote it.
@@ -100,7 +128,24 @@ func (c *Control) save(ctx context.Context) error {
 			c.mu.Unlock()
 			return err
 		}
+		for _, body := range w.Bodies {
+			c.written += len(body)
+		}
 	}
+}
+
+// discard deletes effective configurations that no agent has, when many were written.
+func (c *Control) discard(ctx context.Context) error {
+	c.saving.Lock()
+	defer c.saving.Unlock()
+	if c.written < maxWritten {
+		return nil
+	}
+	_, err := c.store.Prune(ctx, store.Retention{})
+	if err == nil {
+		c.written = 0
+	}
+	return err
 }
 
 // touch writes when agents were last seen, where nothing else of them is written.
@@ -166,7 +211,7 @@ func (c *Control) prune(ctx context.Context) error {
 	if err := c.save(ctx); err != nil { // who has just come back is stored as connected, so that its row stays
 		return err
 	}
-	now := c.now()
+	now, credentials := c.now(), map[string]struct{}{}
 	var keep store.Retention
 	if c.keep.Events > 0 {
 		keep.EventsSince = now.Add(-c.keep.Events)
@@ -177,11 +222,13 @@ func (c *Control) prune(ctx context.Context) error {
 		for _, e := range c.agents {
 			if !e.agent.Connected && e.agent.LastSeen.Before(keep.AgentsSince) {
 				c.drop(e)
+				c.credentialsOf(e, credentials)
 			}
 		}
 		c.mu.Unlock()
 	}
 	pruned, err := c.store.Prune(ctx, keep)
+	err = errors.Join(err, c.disown(ctx, fleet.ActorServer, credentials))
 	if err == nil && pruned != (store.Pruned{}) {
 		c.log.Info("deleted what was old", "agents", pruned.Agents, "events", pruned.Events, "effective_configs", pruned.Bodies)
 	}

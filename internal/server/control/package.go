@@ -101,8 +101,11 @@ func (c *Control) loadComponents(ctx context.Context) error {
 	return err
 }
 
-// maxComponents bounds the sets of components that are kept.
-const maxComponents = 1000
+// maxComponents bounds the sets of components that are kept, and maxComponentsSize each, in bytes: a large distribution has 20 KiB.
+const (
+	maxComponents     = 1000
+	maxComponentsSize = 128 << 10
+)
 
 // explained says whether the components behind a hash are known, so that only one agent of a kind is asked. The caller holds mu.
 func (c *Control) explained(hash string) bool {
@@ -125,6 +128,9 @@ func (c *Control) explain(r *opampserver.Report) {
 		return
 	}
 	c.components[hash] = struct{}{}
+	if len(data) > maxComponentsSize { // known, and not shown
+		return
+	}
 	c.done.Go(func() {
 		ctx, cancel := decided(context.Background())
 		defer cancel()

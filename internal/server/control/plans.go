@@ -38,6 +38,8 @@ type planJob struct {
 	mu       sync.Mutex // guards all below
 	agents   map[string]*apiv1.PlanAgent
 	finished time.Time
+	diffs    map[string]string // by what agents said; size is theirs, in bytes
+	size     int
 }
 
 type planAnswer struct {

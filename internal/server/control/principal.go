@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -133,6 +134,9 @@ func (c *Control) hasEnrolled(t *store.Token, uid uuid.UUID) bool {
 	return e != nil && e.agent.Enrolment == t.ID
 }
 
+// issueEvery is how often an agent may be given a credential without anybody asking for it.
+const issueEvery = time.Minute
+
 // enrol gives an agent that came with an enrolment token a credential of its own, and ends what its own credential replaces.
 func (c *Control) enrol(ctx context.Context, e *entry) {
 	if c.auth == nil {
@@ -144,12 +148,21 @@ func (c *Control) enrol(ctx context.Context, e *entry) {
 	if token != nil {
 		e.greeted = token.ID
 	}
-	wants := c.credentials && token != nil && token.Agent != e.agent.UID && e.credential == nil &&
+	wants := c.credentials && token != nil && token.Agent != e.agent.UID && e.credential == nil && !c.now().Before(e.issueAfter) &&
 		e.agent.Capabilities.Has(fleet.AcceptsOpAMPConnectionSettings)
+	contends := wants && e.agent.Credential != "" && e.agent.Credential != token.ID && c.auth.Known(e.agent.Credential)
+	if wants {
+		e.issueAfter = c.now().Add(issueEvery)
+	}
+	if contends {
+		c.tell(e, fleet.AgentContended, "", "token "+token.ID)
+		c.log.Warn("an agent that has a credential of its own comes with an enrolment token; both are good until the first is used again, or rotated",
+			"instance_uid", e.uid, "token", token.ID)
+	}
 	c.mu.Unlock()
 	switch {
 	case wants:
-		if err := c.issue(ctx, fleet.ActorServer, e); err != nil {
+		if err := c.issue(ctx, fleet.ActorServer, e, contends); err != nil {
 			c.log.Error("an agent gets no credential of its own", "instance_uid", e.uid, "error", err)
 		}
 		c.wake()

@@ -20,11 +20,15 @@ func (c *Control) Report(ctx context.Context, r *opampserver.Report) opampserver
 	if m := r.CustomMessage; m != nil && m.Capability == plan.Capability && m.Type == plan.TypeAnswer {
 		c.planAnswer(r.UID.String(), m.Data)
 	}
+	room := u.body == nil || c.makeRoom(ctx, u.body)
 	c.mu.Lock()
 	e := c.arrive(r)
 	var forgotten bool
 	if r, forgotten = e.recall(r); r.New && e.blank {
 		u = translate(r)
+	}
+	if !room {
+		u.body = nil
 	}
 	e.blank = forgotten
 	c.connect(e, r)
@@ -122,7 +126,7 @@ func (c *Control) update(e *entry, r *opampserver.Report, u *update) {
 	if u.body != nil {
 		if a.EffectiveConfigHash != u.bodyHash { // else it is stored, or waits for that
 			a.EffectiveConfigHash = u.bodyHash
-			c.unsaved.bodies[u.bodyHash] = u.body
+			c.unsaved.body(u.bodyHash, u.body)
 			c.unsaved.agent(e)
 		}
 		if a.IsBridge() || u.isBridge {

@@ -24,8 +24,11 @@ const (
 	maxDepth  = 8
 	// maxText bounds texts of agents that are kept, in bytes.
 	maxText = 4096
-	// maxAttributes bounds the attributes of each kind that are kept.
-	maxAttributes = 256
+	// maxAttributes bounds the attributes of each kind that are kept, and maxDescription their texts together, in bytes.
+	maxAttributes  = 256
+	maxDescription = 64 << 10
+	// maxHealthText bounds the errors in a health tree together; beyond it a node has none.
+	maxHealthText = 256 << 10
 )
 
 // update is what a message says, in the terms of package fleet. Everything is made before the lock is taken.
@@ -63,8 +66,7 @@ func translate(r *opampserver.Report) *update {
 		u.isBridge = (&fleet.Agent{NonIdentifying: u.nonIdentifying}).IsBridge()
 	}
 	if h := s.Health; h != nil && (everything || r.Changed.Has(opampserver.PartHealth)) {
-		left := maxHealth
-		tree := health(h, maxDepth, &left)
+		tree := health(h, maxDepth, &healthBudget{nodes: maxHealth, text: maxHealthText})
 		u.health, u.components = &tree, fold(tree.Components)
 	}
 	if c := s.RemoteConfigStatus; c != nil {
@@ -106,7 +108,8 @@ func status(name, prefix string) fleet.Status {
 
 // attributes are texts; values of other types than string are JSON.
 func attributes(list []*protobufs.KeyValue) map[string]string {
-	m := make(map[string]string, len(list))
+	m := make(map[string]string, min(len(list), maxAttributes))
+	left := maxDescription
 	for _, kv := range list {
 		if kv == nil || len(m) == maxAttributes {
 			continue
@@ -115,6 +118,9 @@ func attributes(list []*protobufs.KeyValue) map[string]string {
 		if !isText {
 			encoded, _ := json.Marshal(anyValue(kv.Value, maxDepth)) // made of what JSON has
 			value = string(encoded)
+		}
+		if left -= min(len(kv.Key), maxText) + min(len(value), maxText); left < 0 {
+			break
 		}
 		m[shared(kv.Key)] = shared(value)
 	}
@@ -152,9 +158,20 @@ func anyValue(v *protobufs.AnyValue, depth int) any {
 	return ""
 }
 
-func health(h *protobufs.ComponentHealth, depth int, left *int) fleet.Health {
+// healthBudget is what is left of a tree's bounds.
+type healthBudget struct{ nodes, text int }
+
+// take cuts a text that does not fit any more.
+func (b *healthBudget) take(s string) string {
+	if b.text -= min(len(s), maxText); b.text < 0 {
+		return ""
+	}
+	return text(s)
+}
+
+func health(h *protobufs.ComponentHealth, depth int, left *healthBudget) fleet.Health {
 	out := fleet.Health{
-		Healthy: h.Healthy, Status: shared(h.Status), LastError: text(h.LastError),
+		Healthy: h.Healthy, Status: shared(left.take(h.Status)), LastError: left.take(h.LastError),
 		StartTime: unixNano(h.StartTimeUnixNano), StatusTime: unixNano(h.StatusTimeUnixNano),
 	}
 	if depth == 0 || len(h.ComponentHealthMap) == 0 {
@@ -162,7 +179,7 @@ func health(h *protobufs.ComponentHealth, depth int, left *int) fleet.Health {
 	}
 	out.Components = make(map[string]fleet.Health, len(h.ComponentHealthMap))
 	for _, name := range slices.Sorted(maps.Keys(h.ComponentHealthMap)) {
-		if *left--; *left < 0 {
+		if left.nodes -= 1 + len(name)/128; left.nodes < 0 { // names are short
 			break
 		}
 		if child := h.ComponentHealthMap[name]; child != nil {
@@ -202,10 +219,13 @@ func effectiveConfig(c *protobufs.EffectiveConfig) (body []byte, managed map[str
 		managed = map[string]struct{}{}
 	}
 	var b bytes.Buffer
+	read := 0
 	for i, name := range slices.Sorted(maps.Keys(files)) {
 		content := files[name].GetBody()
-		if isManaged(content) {
-			managed[name] = struct{}{}
+		if namesManaged(content) {
+			if read += len(content); read > maxResources || isManaged(content) {
+				managed[name] = struct{}{}
+			}
 		}
 		if len(files) == 1 {
 			return bytes.Clone(content), managed

@@ -53,7 +53,36 @@ func (s *Server) decode(data []byte) (*protobufs.AgentToServer, uuid.UUID, error
 	if uid == uuid.Nil {
 		return nil, uuid.Nil, fmt.Errorf("%w: instance_uid is zero", errMalformed)
 	}
+	if err := modest(&m); err != nil {
+		return nil, uuid.Nil, err
+	}
 	return &m, uid, nil
+}
+
+const (
+	// maxHash bounds hashes, which are kept for each agent and in its events, and maxCustom its custom capabilities, all together.
+	maxHash   = 256
+	maxCustom = 16 << 10
+)
+
+// modest refuses what is kept in memory for as long as the agent is, and is far larger than any use of it.
+func modest(m *protobufs.AgentToServer) error {
+	for _, hash := range [...][]byte{
+		m.GetRemoteConfigStatus().GetLastRemoteConfigHash(), m.GetConnectionSettingsStatus().GetLastConnectionSettingsHash(),
+		m.GetPackageStatuses().GetServerProvidedAllPackagesHash(), m.GetAvailableComponents().GetHash(),
+	} {
+		if len(hash) > maxHash {
+			return fmt.Errorf("%w: a hash of %d bytes, the limit is %d", errMalformed, len(hash), maxHash)
+		}
+	}
+	size := 0
+	for _, name := range m.GetCustomCapabilities().GetCapabilities() {
+		size += len(name) + 16 // what an empty one takes, too
+	}
+	if size > maxCustom {
+		return fmt.Errorf("%w: more than %d bytes of custom_capabilities", errMalformed, maxCustom)
+	}
+	return nil
 }
 
 // encode writes a message after prefix, unless it is larger than the limit.

@@ -37,10 +37,26 @@ var unreadable = []struct {
 	{"an instance_uid of 17 bytes", append([]byte{0x0a, 17}, bytes.Repeat([]byte{1}, 17)...)},
 	{"an instance_uid of zeros", append([]byte{0x0a, 16}, make([]byte, 16)...)},
 	{"a health tree without end", nested(20_000)},
+	{"a hash of a configuration that is none", encoded(&protobufs.AgentToServer{RemoteConfigStatus: &protobufs.RemoteConfigStatus{LastRemoteConfigHash: make([]byte, 257)}})},
+	{"a hash of settings that is none", encoded(&protobufs.AgentToServer{ConnectionSettingsStatus: &protobufs.ConnectionSettingsStatus{LastConnectionSettingsHash: make([]byte, 257)}})},
+	{"a hash of packages that is none", encoded(&protobufs.AgentToServer{PackageStatuses: &protobufs.PackageStatuses{ServerProvidedAllPackagesHash: make([]byte, 257)}})},
+	{"a hash of components that is none", encoded(&protobufs.AgentToServer{AvailableComponents: &protobufs.AvailableComponents{Hash: make([]byte, 257)}})},
+	{"custom capabilities without end", encoded(&protobufs.AgentToServer{CustomCapabilities: &protobufs.CustomCapabilities{Capabilities: make([]string, 1025)}})},
 	{"text that is not UTF-8", func() []byte {
 		uid := newUID()
 		return append(append([]byte{0x0a, 16}, uid[:]...), 0x2a, 3, 0x22, 1, 0xff)
 	}()},
+}
+
+// encoded is a message of a new agent.
+func encoded(m *protobufs.AgentToServer) []byte {
+	uid := newUID()
+	m.InstanceUid = uid[:]
+	data, err := proto.Marshal(m)
+	if err != nil {
+		panic(err)
+	}
+	return data
 }
 
 // nested is a health tree of the given depth.

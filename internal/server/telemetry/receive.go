@@ -16,8 +16,13 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// maxBody is in bytes, after decompression and before.
-const maxBody = 4 << 20
+const (
+	// maxBody is in bytes, after decompression and before.
+	maxBody = 4 << 20
+	// large bodies are decoded few at a time: decoded they can be 150 times as large.
+	large = 64 << 10
+	turns = 2
+)
 
 const (
 	typeProtobuf = "application/x-protobuf"
@@ -40,7 +45,8 @@ var errTooLarge = &failure{http.StatusRequestEntityTooLarge, codes.ResourceExhau
 // than are kept, is rejected as a partial success: the sender need not try again.
 func (r *Recorder) Receive(w http.ResponseWriter, req *http.Request, uid string, lookup func(instanceID string) (uid string, ok bool)) {
 	contentType, _, _ := mime.ParseMediaType(req.Header.Get("Content-Type"))
-	request, err := decode(w, req, contentType)
+	request, done, err := r.decode(w, req, contentType)
+	defer done()
 	if err != nil {
 		r.malformed()
 		refuse(w, contentType, err)
@@ -80,11 +86,12 @@ func owners(collected []collection, uid string, lookup func(string) (string, boo
 	return uids
 }
 
-func decode(w http.ResponseWriter, req *http.Request, contentType string) (pmetricotlp.ExportRequest, error) {
-	request := pmetricotlp.NewExportRequest()
+// decode reads a request. Done gives back the turn of a large one.
+func (r *Recorder) decode(w http.ResponseWriter, req *http.Request, contentType string) (request pmetricotlp.ExportRequest, done func(), err error) {
+	request, done = pmetricotlp.NewExportRequest(), func() {}
 	if req.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
-		return request, &failure{http.StatusMethodNotAllowed, codes.Unimplemented, "use POST"}
+		return request, done, &failure{http.StatusMethodNotAllowed, codes.Unimplemented, "use POST"}
 	}
 	unmarshal := request.UnmarshalProto
 	switch contentType {
@@ -92,16 +99,20 @@ func decode(w http.ResponseWriter, req *http.Request, contentType string) (pmetr
 	case typeJSON:
 		unmarshal = request.UnmarshalJSON
 	default:
-		return request, &failure{http.StatusUnsupportedMediaType, codes.InvalidArgument, "the content type must be " + typeProtobuf + " or " + typeJSON}
+		return request, done, &failure{http.StatusUnsupportedMediaType, codes.InvalidArgument, "the content type must be " + typeProtobuf + " or " + typeJSON}
 	}
 	body, err := readBody(w, req)
 	if err != nil {
-		return request, err
+		return request, done, err
+	}
+	if len(body) > large {
+		r.turns <- struct{}{}
+		done = func() { <-r.turns }
 	}
 	if err := unmarshal(body); err != nil {
-		return request, badRequest(err)
+		return request, done, badRequest(err)
 	}
-	return request, nil
+	return request, done, nil
 }
 
 func badRequest(err error) error {

@@ -175,3 +175,26 @@ func FuzzReceive(f *testing.F) {
 		}
 	})
 }
+
+// Large requests, of which a few would take all the memory there is, wait for each other.
+func TestLargeRequestsTakeTurns(t *testing.T) {
+	t.Parallel()
+	r := New(Options{})
+	for range turns {
+		r.turns <- struct{}{}
+	}
+	asProto, _ := sample(t)
+	require.Equal(t, http.StatusOK, post(r, http.MethodPost, typeProtobuf, "", bytes.NewReader(asProto), "u").Code, "small ones go on")
+	answered := make(chan int)
+	go func() {
+		answered <- post(r, http.MethodPost, typeProtobuf, "", bytes.NewReader(make([]byte, large+1)), "u").Code
+	}()
+	select {
+	case <-answered:
+		require.Fail(t, "it did not wait")
+	case <-time.After(50 * time.Millisecond):
+	}
+	<-r.turns
+	require.Equal(t, http.StatusBadRequest, <-answered)
+	require.Len(t, r.turns, turns-1, "it gave its turn back")
+}

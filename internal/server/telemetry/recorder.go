@@ -32,6 +32,7 @@ type Options struct {
 type Recorder struct {
 	maxAgents int
 	now       func() time.Time
+	turns     chan struct{} // of large requests
 
 	mu     sync.Mutex // guards what follows
 	agents map[string]*agent
@@ -64,7 +65,7 @@ func New(o Options) *Recorder {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Recorder{maxAgents: o.MaxAgents, now: o.Now, agents: map[string]*agent{}}
+	return &Recorder{maxAgents: o.MaxAgents, now: o.Now, turns: make(chan struct{}, turns), agents: map[string]*agent{}}
 }
 
 // Series is the last hour of an agent, up to the last full step before now; false if it has sent nothing in that time.
