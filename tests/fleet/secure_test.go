@@ -45,7 +45,7 @@ func TestEnrolment(t *testing.T) {
 	enrolment := h.token("agent", "--uses", "1", "--expires", "1h")
 	h.start("prod-1", map[string]string{"TOKEN": enrolment.Secret})
 	applied := func(a apiv1.Agent) bool { return a.Connected && a.ConnectionSettings.Status == "APPLIED" }
-	harness.Await(t, limit, "the agent is there", func() (bool, any) { return h.server.Agents().Total == 1, nil })
+	harness.Await(t, limit, "the agent is there", func() (bool, any) { return h.server.Agents("selector", "host.name=prod-1").Total == 1, nil })
 	uid := h.agent("prod-1").InstanceUID
 	h.server.AwaitAgent(uid, limit, "it uses a credential of its own", applied)
 	require.Len(t, h.own(uid), 1)
@@ -81,7 +81,7 @@ func TestClientCertificate(t *testing.T) {
 	h := emptyHerd(t, harness.ServerOptions{Secure: true, Config: "certificates: true\ncredentials: false\n"})
 	enrolment := h.token("agent")
 	h.start("prod-1", map[string]string{"TOKEN": enrolment.Secret, "REQUEST_CERTIFICATE": "true"})
-	harness.Await(t, limit, "the agent is there", func() (bool, any) { return h.server.Agents().Total == 1, nil })
+	harness.Await(t, limit, "the agent is there", func() (bool, any) { return h.server.Agents("selector", "host.name=prod-1").Total == 1, nil })
 	uid := h.agent("prod-1").InstanceUID
 	h.server.AwaitAgent(uid, limit, "it uses its certificate", func(a apiv1.Agent) bool {
 		return a.Connected && a.ConnectionSettings.Status == "APPLIED"
