@@ -81,6 +81,7 @@ type offers struct {
 	asked     time.Time     // when a certificate was last asked for on this connection, zero if never
 	askedFor  uuid.UUID
 	warned    string // what was last warned of
+	refusals  int    // connections in a row, outside of trials, that were refused for their credentials
 }
 
 // loadOffers reads what the last process has left. A candidate is tried once more; the local configuration holds when
@@ -122,6 +123,15 @@ func (o *offers) applied() Offer {
 		return Offer{}
 	}
 	return o.stored.Applied.Offer
+}
+
+// lockedOut says whether the configured credentials are to be tried this time: those that the server has given were refused several
+// times, as they are when it has forgotten the agent. The offer stays, and is tried every other time.
+func (o *offers) lockedOut(local Settings) bool {
+	offer := o.applied()
+	own := offer.Headers != nil || offer.Certificate != nil
+	here := offer.Endpoint == "" || offer.Endpoint == local.Endpoint
+	return own && here && o.refusals >= 3 && o.refusals%2 == 1
 }
 
 // known finds an offer that has been dealt with.

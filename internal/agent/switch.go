@@ -170,6 +170,10 @@ func (s *Session) choose(ctx context.Context) Settings {
 		}
 		s.fail(o.stored.Candidate.Hash, err)
 	}
+	if o.lockedOut(local) {
+		s.warnOnce("The server refuses the credentials that it has given: trying the configured ones, too.")
+		return local
+	}
 	offer := o.applied()
 	if c := offer.Certificate; c != nil && c.keyPair(time.Now()) != nil {
 		s.warnOnce("The client certificate that the server offered has expired: it is not used any more.")

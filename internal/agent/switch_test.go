@@ -444,3 +444,44 @@ func TestOfferKeepsSecrets(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 0o600, info.Mode().Perm())
 }
+
+// A server that has forgotten an agent refuses what it has given it: the agent comes with what it is configured with.
+func TestGivenCredentialsAreRefused(t *testing.T) {
+	t.Parallel()
+	var forgotten atomic.Bool
+	server := serveOffers(t)
+	server.admit = func(w http.ResponseWriter, r *http.Request) bool {
+		if forgotten.Load() && r.Header.Get("Authorization") == "given" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return false
+		}
+		return true
+	}
+	local := plain(t, server.settings(t, HTTP))
+	with := local.With
+	local.With = func(ctx context.Context, o Offer) (Settings, error) {
+		offered, err := with(ctx, o)
+		offered.Client = &http.Client{Transport: header{"Authorization", o.Headers["Authorization"]}}
+		return offered, err
+	}
+	offer := endpointOffer("h", server.url)
+	offer.Opamp.Headers = &protobufs.Headers{Headers: []*protobufs.Header{{Key: "Authorization", Value: "given"}}}
+	server.offers <- offer
+	s := offerSession(t, t.TempDir(), local)
+	s.Begin()
+	_, at := server.status(t, 0, "h", applied)
+	forgotten.Store(true)
+	s.SetHealth(&protobufs.ComponentHealth{Healthy: true, Status: "another"})
+	before := at + 1
+	server.await(t, func() bool { return len(server.got) > before })
+	require.NotNil(t, s.offers.stored.Applied, "the offer stays")
+}
+
+// header puts one into each request.
+type header struct{ key, value string }
+
+func (h header) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set(h.key, h.value)
+	return (&http.Transport{DisableKeepAlives: true}).RoundTrip(r)
+}

@@ -19,7 +19,11 @@ import (
 func (s *Session) attempt(ctx context.Context, settings Settings) error {
 	o := s.offers
 	if o.phase != trying {
-		return s.connection(ctx, settings)
+		err := s.connection(ctx, settings)
+		if o.refusals++; !errors.Is(err, errUnauthorized) {
+			o.refusals = 0
+		}
+		return err
 	}
 	bounded, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -75,6 +75,30 @@ func TestEnrolment(t *testing.T) {
 	}
 }
 
+// A forgotten agent's credential is refused from then on; it comes with the token that it is configured with, and is given another one.
+func TestForgottenAgentComesBack(t *testing.T) {
+	t.Parallel()
+	h := emptyHerd(t, harness.ServerOptions{Secure: true})
+	h.start("prod-1", map[string]string{"TOKEN": h.token("agent").Secret})
+	applied := func() (bool, any) {
+		page := h.server.Agents("selector", "host.name=prod-1")
+		return page.Total == 1 && page.Agents[0].State == "healthy" && page.Agents[0].ConnectionSettings.Status == "APPLIED", page
+	}
+	harness.Await(t, limit, "a credential of its own", applied)
+	uid := h.agent("prod-1").InstanceUID
+	first := h.own(uid)
+	require.Len(t, first, 1)
+	h.collectors["prod-1"].Stop()
+	h.server.AwaitAgent(uid, limit, "away", func(a apiv1.Agent) bool { return !a.Connected })
+	code, printed := h.collie("agents", "forget", uid)
+	require.Equal(t, 0, code, printed)
+	require.Empty(t, h.own(uid))
+	h.collectors["prod-1"].Start()
+	harness.Await(t, limit, "another credential", applied)
+	require.Len(t, h.own(uid), 1)
+	require.NotEqual(t, first, h.own(uid))
+}
+
 // A certificate is asked for, signed, and good without any token.
 func TestClientCertificate(t *testing.T) {
 	t.Parallel()
