@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,8 +27,8 @@ func (a *testAgent) flip(n int) {
 // An agent that changes with every message does not fill the disk with its story, and the story says what it leaves out.
 func TestAnAgentFloodsItsEvents(t *testing.T) {
 	t.Parallel()
-	later := time.Duration(0)
-	w := newWorld(t, func(o *Options) { o.Now = func() time.Time { return time.Now().Add(later) } })
+	var later atomic.Int64
+	w := newWorld(t, func(o *Options) { o.Now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) } })
 	a, calm := w.agent(nil), w.agent(nil)
 	a.hello()
 	calm.hello()
@@ -39,9 +40,7 @@ func TestAnAgentFloodsItsEvents(t *testing.T) {
 	calm.flip(0)
 	require.Contains(t, w.kinds(calm.uid.String()), fleet.AgentUnhealthy, "others are not concerned")
 
-	w.mu.Lock()
-	later = eventEvery
-	w.mu.Unlock()
+	later.Store(int64(eventEvery))
 	a.flip(0)
 	require.NoError(t, w.save(t.Context()))
 	events, err := w.db.ListEvents(t.Context(), store.EventQuery{Agent: a.uid.String(), Limit: 2})
