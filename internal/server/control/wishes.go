@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/collie-otel/collie/internal/apiv1"
 	"github.com/collie-otel/collie/internal/fleet"
@@ -45,23 +46,35 @@ func (c *Control) loadWishes(ctx context.Context) error {
 	return nil
 }
 
-func readWishes[T any](ctx context.Context, s store.Store, kind string, of func(T) (name string, priority int, selector string)) ([]wish[T], error) {
+// readDocuments decodes all of a kind, by name; stamp notes when each was written.
+func readDocuments[T any](ctx context.Context, s store.Store, kind string, stamp func(*T, time.Time)) ([]T, error) {
 	documents, err := s.Documents(ctx, kind)
 	if err != nil {
 		return nil, err
 	}
+	values := make([]T, len(documents))
+	for i, d := range documents {
+		if err := json.Unmarshal(d.Data, &values[i]); err != nil {
+			return nil, fmt.Errorf("%s %s: %w", kind, d.Name, err)
+		}
+		stamp(&values[i], d.UpdatedAt)
+	}
+	return values, nil
+}
+
+func readWishes[T any](ctx context.Context, s store.Store, kind string, of func(T) (name string, priority int, selector string)) ([]wish[T], error) {
+	values, err := readDocuments(ctx, s, kind, func(*T, time.Time) {})
+	if err != nil {
+		return nil, err
+	}
 	var wishes []wish[T]
-	for _, d := range documents {
-		w := wish[T]{name: d.Name}
-		if err := json.Unmarshal(d.Data, &w.value); err != nil {
-			return nil, fmt.Errorf("%s %s: %w", kind, d.Name, err)
+	for _, value := range values {
+		name, priority, text := of(value)
+		selector, err := fleet.ParseSelector(text)
+		if err != nil {
+			return nil, fmt.Errorf("%s %s: %w", kind, name, err)
 		}
-		var selector string
-		w.name, w.priority, selector = of(w.value)
-		if w.selector, err = fleet.ParseSelector(selector); err != nil {
-			return nil, fmt.Errorf("%s %s: %w", kind, d.Name, err)
-		}
-		wishes = append(wishes, w)
+		wishes = append(wishes, wish[T]{name, priority, selector, value})
 	}
 	slices.SortFunc(wishes, func(a, b wish[T]) int {
 		return cmp.Or(cmp.Compare(a.priority, b.priority), cmp.Compare(a.name, b.name))
@@ -108,20 +121,7 @@ func (c *Control) changeWishes(ctx context.Context, change func(context.Context)
 
 // Connections is part of api.Control.
 func (c *Control) Connections(ctx context.Context) ([]apiv1.Connection, error) {
-	documents, err := c.store.Documents(ctx, kindConnection)
-	if err != nil {
-		return nil, err
-	}
-	list := make([]apiv1.Connection, 0, len(documents))
-	for _, d := range documents {
-		var v apiv1.Connection
-		if err := json.Unmarshal(d.Data, &v); err != nil {
-			return nil, fmt.Errorf("connection %s: %w", d.Name, err)
-		}
-		v.UpdatedAt = d.UpdatedAt
-		list = append(list, v)
-	}
-	return list, nil
+	return readDocuments(ctx, c.store, kindConnection, func(v *apiv1.Connection, at time.Time) { v.UpdatedAt = at })
 }
 
 // SaveConnection is part of api.Control.
@@ -154,19 +154,12 @@ func (c *Control) DeleteConnection(ctx context.Context, actor, name string) erro
 
 // Packages is part of api.Control.
 func (c *Control) Packages(ctx context.Context) (apiv1.Packages, error) {
-	list := apiv1.Packages{Packages: []apiv1.Package{}, Offers: []apiv1.PackageOffer{}}
+	list := apiv1.Packages{Packages: []apiv1.Package{}}
 	if c.packages != nil {
 		list.Packages = c.packages.List()
 	}
-	documents, err := c.store.Documents(ctx, kindPackage)
-	for _, d := range documents {
-		var o apiv1.PackageOffer
-		if err := json.Unmarshal(d.Data, &o); err != nil {
-			return list, fmt.Errorf("package offer %s: %w", d.Name, err)
-		}
-		o.UpdatedAt = d.UpdatedAt
-		list.Offers = append(list.Offers, o)
-	}
+	var err error
+	list.Offers, err = readDocuments(ctx, c.store, kindPackage, func(o *apiv1.PackageOffer, at time.Time) { o.UpdatedAt = at })
 	return list, err
 }
 
