@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -119,7 +120,7 @@ func (c *Control) answered(job *planJob, q *question, a plan.Answer) bool {
 	case plan.Refused:
 		entry.Outcome, entry.Stage = apiv1.OutcomeRefused, strings.ReplaceAll(text(a.Stage), " ", "_")
 	default:
-		entry.Outcome, entry.Message = apiv1.OutcomeCannotTell, firstOf(entry.Message, "answered "+text(string(a.Outcome)))
+		entry.Outcome, entry.Message = apiv1.OutcomeCannotTell, cmp.Or(entry.Message, "answered "+text(string(a.Outcome)))
 	}
 	return true
 }

@@ -2,6 +2,7 @@ package control
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -81,12 +82,12 @@ func bridgeHealth(h *fleet.Health) *fleet.Health {
 		w, errWanted := strconv.Atoi(wanted)
 		if found && errReady == nil && errWanted == nil && r < w {
 			child.Healthy = false
-			child.LastError = firstOf(child.LastError, fmt.Sprintf("%d of %d replicas are ready", r, w))
+			child.LastError = cmp.Or(child.LastError, fmt.Sprintf("%d of %d replicas are ready", r, w))
 		}
 		out.Components[name] = child
 		if !child.Healthy && out.Healthy {
 			out.Healthy = false
-			out.LastError = firstOf(out.LastError, name+": "+firstOf(child.LastError, child.Status, "not healthy"))
+			out.LastError = cmp.Or(out.LastError, name+": "+cmp.Or(child.LastError, child.Status, "not healthy"))
 		}
 	}
 	return &out

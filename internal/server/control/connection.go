@@ -1,13 +1,12 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/open-telemetry/opamp-go/protobufs"
@@ -39,13 +38,12 @@ func (c *Control) prepareConnection(e *entry, offer *opampserver.Offer) {
 	if message == nil {
 		return
 	}
-	sum := sha256.New()
 	encoded, err := proto.MarshalOptions{Deterministic: true}.Marshal(message)
 	if err != nil {
 		return
 	}
-	sum.Write(encoded)
-	message.Hash = sum.Sum(nil)
+	sum := sha256.Sum256(encoded)
+	message.Hash = sum[:]
 	hash := hex.EncodeToString(message.Hash)
 	reports := e.agent.Capabilities.Has(fleet.ReportsConnectionSettingsStatus)
 	if basis == known.Basis && (known.OfferedHash != hash || !reports && !e.lost) {
@@ -96,12 +94,10 @@ func basisOf(w apiv1.ConnectionOffer, cr *credential) string {
 		return ""
 	}
 	data, _ := json.Marshal(w) // texts and maps of them
-	h := sha256.New()
-	h.Write(data)
 	if cr != nil {
-		h.Write([]byte("\x00" + cr.id))
+		data = append(data, "\x00"+cr.id...)
 	}
-	return hex.EncodeToString(h.Sum(nil))
+	return fleet.ContentHash(data)
 }
 
 // settingsFor is the wish as it is sent; nil if it cannot be sent now. The caller holds mu.
@@ -141,7 +137,7 @@ func (c *Control) settingsFor(e *entry, w apiv1.ConnectionOffer) *protobufs.Conn
 func (c *Control) opampSettings(e *entry, s *apiv1.OpAMPSettings) *protobufs.OpAMPConnectionSettings {
 	interval, _ := heartbeat(s) // validated
 	m := &protobufs.OpAMPConnectionSettings{
-		DestinationEndpoint: firstOf(s.Endpoint, e.peer.url), HeartbeatIntervalSeconds: uint64(interval / time.Second), Tls: tlsSettings(s.CA),
+		DestinationEndpoint: cmp.Or(s.Endpoint, e.peer.url), HeartbeatIntervalSeconds: uint64(interval / time.Second), Tls: tlsSettings(s.CA),
 	}
 	if m.DestinationEndpoint == "" {
 		return nil
@@ -254,5 +250,3 @@ func (c *Control) inUse(ctx context.Context, e *entry, t *store.Token) {
 		c.mu.Unlock()
 	}
 }
-
-func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }

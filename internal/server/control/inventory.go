@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -120,7 +121,7 @@ func newEntry(uid uuid.UUID, now time.Time) *entry {
 
 // succeed takes over what was known under the UID before.
 func (e *entry) succeed(previous *entry) {
-	uid, enrolment := e.agent.UID, firstOf(e.agent.Enrolment, previous.agent.Enrolment)
+	uid, enrolment := e.agent.UID, cmp.Or(e.agent.Enrolment, previous.agent.Enrolment)
 	e.agent, e.components, e.managed, e.story = previous.agent, previous.components, previous.managed, previous.story
 	e.illSince, e.illTold = previous.illSince, previous.illTold
 	e.agent.UID, e.agent.Enrolment, e.agent.Connected, e.agent.ConnectedSince = uid, enrolment, false, time.Time{}

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -179,7 +180,7 @@ func cannotTell(a *fleet.Agent) string {
 }
 
 func nameOf(a *fleet.Agent) string {
-	return firstOf(a.NonIdentifying["host.name"], a.Identifying["host.name"], a.Identifying["service.instance.id"], a.UID)
+	return cmp.Or(a.NonIdentifying["host.name"], a.Identifying["host.name"], a.Identifying["service.instance.id"], a.UID)
 }
 
 // GetPlan is part of api.Control.

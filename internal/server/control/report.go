@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -23,9 +24,10 @@ func (c *Control) Report(ctx context.Context, r *opampserver.Report) opampserver
 	room := u.body == nil || c.makeRoom(ctx, u.body)
 	c.mu.Lock()
 	e := c.arrive(r)
-	var forgotten bool
-	if r, forgotten = e.recall(r); r.New && e.blank {
-		u = translate(r)
+	forgotten := false
+	if e.blank && !r.New {
+		r = recall(r)
+		u, forgotten = translate(r), r.Incomplete
 	}
 	if !room {
 		u.body = nil
@@ -33,8 +35,7 @@ func (c *Control) Report(ctx context.Context, r *opampserver.Report) opampserver
 	e.blank = forgotten
 	c.connect(e, r)
 	c.update(e, r, u)
-	offer := c.prepare(e, r.Leaving)
-	c.askFor(e, r, forgotten, &offer)
+	offer := c.askFor(e, r, forgotten, c.prepare(e, r.Leaving))
 	c.mu.Unlock()
 	c.enrol(ctx, e)
 	if r.CertificateRequest != nil {
@@ -65,15 +66,12 @@ func (c *Control) Report(ctx context.Context, r *opampserver.Report) opampserver
 
 // recall is the report as it is for an agent that is forgotten here and that the endpoint remembers, which tells of changes only. Until a
 // full report comes, the agent stays forgotten and is asked for one.
-func (e *entry) recall(r *opampserver.Report) (_ *opampserver.Report, forgotten bool) {
-	if !e.blank || r.New {
-		return r, false
-	}
+func recall(r *opampserver.Report) *opampserver.Report {
 	all := *r
 	all.New, all.Changed = true, ^opampserver.Parts(0)
 	all.Introduced = r.State.Description != nil
 	all.Incomplete = !all.Introduced
-	return &all, all.Incomplete
+	return &all
 }
 
 // connect notes that the agent is there. The caller holds mu.
@@ -212,7 +210,7 @@ func (c *Control) tellIll(e *entry) {
 		return
 	}
 	e.illTold = true
-	c.tell(e, fleet.AgentUnhealthy, "", firstOf(e.agent.Health.LastError, e.agent.Health.Status))
+	c.tell(e, fleet.AgentUnhealthy, "", cmp.Or(e.agent.Health.LastError, e.agent.Health.Status))
 }
 
 // remoteConfigStatus takes up what became of a configuration. The caller holds mu.
@@ -247,48 +245,27 @@ func (c *Control) notice(e *entry, had, has, wanted string) {
 
 // askFor adds questions to an offer: for the components behind a hash that nobody has explained, and for an OpAMPBridge's resources. The
 // caller holds mu.
-func (c *Control) askFor(e *entry, r *opampserver.Report, forgotten bool, offer **opampserver.Offer) {
-	add := func(o opampserver.Offer) {
-		if *offer == nil {
-			*offer = &opampserver.Offer{}
-		}
-		(*offer).Components = (*offer).Components || o.Components
-		(*offer).FullState = (*offer).FullState || o.FullState
-		if o.NewUID != uuid.Nil {
-			(*offer).NewUID = o.NewUID
-		}
-	}
+func (c *Control) askFor(e *entry, r *opampserver.Report, forgotten bool, offer *opampserver.Offer) *opampserver.Offer {
 	if r.Leaving {
-		return
-	}
-	if forgotten {
-		add(opampserver.Offer{FullState: true})
+		return offer
 	}
 	if r.Components != nil && len(r.Components.Components) > 0 {
 		c.explain(r)
 	}
-	if e.agent.AvailableComponentsHash != "" && (r.New || r.Changed.Has(opampserver.PartComponents)) &&
-		!c.explained(e.agent.AvailableComponentsHash) {
-		add(opampserver.Offer{Components: true})
-	}
-	if r.New && r.EffectiveConfig == nil && r.State.EffectiveConfigHash != "" {
-		add(opampserver.Offer{FullState: true})
-	}
+	fullState := forgotten || r.New && r.EffectiveConfig == nil && r.State.EffectiveConfigHash != ""
+	components := e.agent.AvailableComponentsHash != "" && (r.New || r.Changed.Has(opampserver.PartComponents)) &&
+		!c.explained(e.agent.AvailableComponentsHash)
+	newUID := uuid.Nil
 	if e.agent.IsBridge() {
-		if e.managed == nil && (r.Introduced || r.Changed.Has(opampserver.PartEffectiveConfig)) && !r.Incomplete {
-			add(opampserver.Offer{FullState: true})
-		}
-		if uid := c.sameBridge(e); uid != uuid.Nil {
-			add(opampserver.Offer{NewUID: uid})
-		}
+		fullState = fullState || e.managed == nil && (r.Introduced || r.Changed.Has(opampserver.PartEffectiveConfig)) && !r.Incomplete
+		newUID = c.sameBridge(e)
 	}
-}
-
-func firstOf(texts ...string) string {
-	for _, t := range texts {
-		if t != "" {
-			return t
-		}
+	if !fullState && !components && newUID == uuid.Nil {
+		return offer
 	}
-	return ""
+	if offer == nil {
+		offer = &opampserver.Offer{}
+	}
+	offer.FullState, offer.Components, offer.NewUID = fullState, components, newUID
+	return offer
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -173,7 +174,7 @@ func headers(m map[string]string) *protobufs.Headers {
 		return nil
 	}
 	out := &protobufs.Headers{}
-	for _, k := range sortedKeys(m) {
+	for _, k := range slices.Sorted(maps.Keys(m)) {
 		out.Headers = append(out.Headers, &protobufs.Header{Key: k, Value: m[k]})
 	}
 	return out
